@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+# vastmax._core, the private extension module.
+
+set(PYBIND11_FINDPYTHON ON)
+find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module)
+if(NOT pybind11_DIR) # inside pip the build backend has already pointed CMake at it
+  execute_process(COMMAND "${Python_EXECUTABLE}" -m pybind11 --cmakedir OUTPUT_VARIABLE pybind11_DIR
+                  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+find_package(pybind11 3.0.4 CONFIG)
+if(NOT pybind11_FOUND)
+  message(FATAL_ERROR "pybind11 >= 3.0.4 not found for ${Python_EXECUTABLE}: pip install 'pybind11>=3.0.4', "
+                      "or configure with -DVASTMAX_BUILD_PYTHON=OFF")
+endif()
+
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/bindings/*.cpp)
+pybind11_add_module(_core ${sources})
+target_link_libraries(_core PRIVATE vastmax_core)
+target_compile_definitions(_core PRIVATE ${build_info})
+install(TARGETS _core DESTINATION vastmax COMPONENT python)

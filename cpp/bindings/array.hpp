@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// NumPy arrays as views.  Everything here holds the GIL; what it returns points into the array, which the caller keeps alive.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <optional>
+
+#include "vastmax/vastmax.hpp"
+
+namespace py = pybind11;
+
+namespace vastmax::python {
+
+// float16, float32, float64 by type number; bfloat16 has a number only once ml_dtypes has registered it, so the first one is known by name.
+inline std::optional<DType> dtype_of(const py::array& a) {
+  static std::atomic<int> bfloat16_number{-1};
+  const auto* descr = py::detail::array_proxy(a.ptr())->descr;
+  const int number = py::detail::array_descriptor_proxy(descr)->type_num;
+  switch (number) {
+    case 23: return DType::float16;
+    case 11: return DType::float32;
+    case 12: return DType::float64;
+    default: break;
+  }
+  if (number == bfloat16_number) return DType::bfloat16;
+  if (number >= 256 && py::cast<std::string>(a.dtype().attr("name")) == "bfloat16") {
+    bfloat16_number = number;
+    return DType::bfloat16;
+  }
+  return std::nullopt;
+}
+
+inline DType supported(const py::array& a) {
+  const auto found = dtype_of(a);
+  if (!found) throw std::invalid_argument("dtype " + py::cast<std::string>(py::str(a.dtype())) + " is not float16, bfloat16, float32 or float64");
+  return *found;
+}
+
+inline std::span<const std::int64_t> shape_of(const py::array& a) {
+  static_assert(sizeof(py::ssize_t) == sizeof(std::int64_t));
+  return {reinterpret_cast<const std::int64_t*>(a.shape()), static_cast<std::size_t>(a.ndim())};
+}
+inline std::span<const std::int64_t> strides_of(const py::array& a) {
+  return {reinterpret_cast<const std::int64_t*>(a.strides()), static_cast<std::size_t>(a.ndim())};
+}
+
+inline ConstView view(const py::array& a) { return {static_cast<const std::byte*>(a.data()), supported(a), shape_of(a), strides_of(a)}; }
+
+inline View writable(py::array& a) {
+  if (!a.writeable()) throw std::invalid_argument("an output is read-only");
+  return {static_cast<std::byte*>(a.mutable_data()), supported(a), shape_of(a), strides_of(a)};
+}
+
+inline bool finalizing() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+// True when a signal handler raised: the call ends early and the error goes up.  An interpreter that is going away ends it too.
+inline bool interrupted() {
+  if (finalizing()) return true;
+  const py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+// Without the GIL.  Not a guard object: Python ends a daemon thread that asks for the GIL at exit by unwinding it, and a destructor
+// would turn that into std::terminate.
+template <class Fn>
+void without_gil(const Fn& fn) {
+  PyThreadState* const saved = PyEval_SaveThread();
+  try {
+    fn();
+  } catch (...) {
+    PyEval_RestoreThread(saved);
+    throw;
+  }
+  PyEval_RestoreThread(saved);
+}
+
+// Runs fn(exec) without the GIL where the work is worth more than a few microseconds.
+template <class Fn>
+auto call(std::size_t elements, int threads, int isa, const Fn& fn) {
+  Exec exec{threads, isa, nullptr};
+  if (elements < 4096) return fn(exec);
+  exec.interrupted = interrupted;
+  const auto done = [] {
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  };
+  if constexpr (std::is_void_v<decltype(fn(exec))>) {
+    without_gil([&] { fn(exec); });
+    done();
+  } else {
+    decltype(fn(exec)) result{};
+    without_gil([&] { result = fn(exec); });
+    done();
+    return result;
+  }
+}
+
+}  // namespace vastmax::python

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// One binding per shape of op.  Positional arguments only, no docstrings, no defaults: the Python layer has those.
+#pragma once
+
+#include "bindings/array.hpp"
+
+namespace vastmax::python {
+
+using Optional = std::optional<py::array>;
+
+inline RowOptions row_options(const py::array& x, const Optional& temperature, const Optional& where) {
+  RowOptions o;
+  const auto rows = shape_of(x).first(static_cast<std::size_t>(x.ndim()) - 1);
+  if (temperature) {
+    if (temperature->dtype().num() != 12 || !std::ranges::equal(shape_of(*temperature), rows))
+      throw std::invalid_argument("temperature must be float64 with one value per row");
+    o.temperature = static_cast<const double*>(temperature->data());
+    o.temperature_strides = strides_of(*temperature);
+  }
+  if (where) {
+    if (where->dtype().num() != 0 || !std::ranges::equal(shape_of(*where), shape_of(x)))
+      throw std::invalid_argument("where must be bool with the shape of x");
+    o.where = static_cast<const std::uint8_t*>(where->data());
+    o.where_strides = strides_of(*where);
+  }
+  return o;
+}
+
+inline void need_axis(const py::array& x) {
+  if (x.ndim() == 0) throw std::invalid_argument("a 0-d array has no axis to reduce");
+}
+
+template <auto fn>
+void bind_rows(py::module_& m, const char* name) {  // softmax, log_softmax, logsumexp
+  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int threads, int isa) {
+    need_axis(x);
+    const ConstView in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(in, to, o, exec); });
+  });
+}
+
+template <auto fn>
+void bind_row_grad(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int threads, int isa) {
+    need_axis(y);
+    const ConstView grad = view(g), in = view(y);
+    const View to = writable(out);
+    const RowOptions o = row_options(y, temperature, std::nullopt);
+    call(static_cast<std::size_t>(y.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, o, exec); });
+  });
+}
+
+template <auto fn>
+void bind_unary(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& x, py::array out, double beta, int threads, int isa) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(in, to, beta, exec); });
+  });
+}
+
+template <auto fn>
+void bind_binary(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& x, py::array out, double beta, int threads, int isa) {
+    const ConstView grad = view(g), in = view(x);
+    const View to = writable(out);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, beta, exec); });
+  });
+}
+
+}  // namespace vastmax::python

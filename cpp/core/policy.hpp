@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Thresholds that change speed and never a bit.  Each was measured: docs/measured.md.
+#pragma once
+
+#include <cstddef>
+
+namespace vastmax::policy {
+
+// Elements of work that pay for waking another thread: about 10 us.
+inline constexpr std::size_t grain = 32768;
+
+// An output of this many bytes is written past the caches, when it is not the input itself.
+inline constexpr std::size_t stream_bytes = std::size_t{16} << 20;
+
+// While a row is written, the next one is fetched into second-level cache if both fit there.
+inline constexpr std::size_t ahead_bytes = std::size_t{768} << 10;
+
+// Rows side by side that are worth the column kernels, and how many a task takes together: four vectors, 256 bytes of float32.
+inline constexpr std::size_t least_columns = 4, most_columns = 64;
+
+}  // namespace vastmax::policy

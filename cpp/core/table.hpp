@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one instruction set offers: plain functions over contiguous stretches.  core/ decides what to call, kernels decide nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "algebra.hpp"
+#include "vastmax/dtype.hpp"
+
+namespace vastmax {
+
+using Bytes = const std::byte*;
+using OutBytes = std::byte*;
+
+#define VM_OP(shape, name, Formula) name,
+enum class Op : std::uint8_t {
+#include "ops.def"
+};
+#undef VM_OP
+#define VM_OP(shape, name, Formula) +1
+inline constexpr int op_count = 0
+#include "ops.def"
+    ;
+#undef VM_OP
+
+// What a formula knows of its row besides the logits.
+struct RowParams {
+  double ref = 0;    // exponent that ScaledExp divides by
+  double max = 0;    // largest logit
+  double scale = 0;  // 1 / sum, in the unit of the largest term
+  double correction = 0;  // what rounding took from scale: 1 / sum = scale (1 + correction)
+  double log = 0;    // -log(sum / e^max), never -0
+  double grad = 0;   // gradient of the row's result, or the row's dot product
+};
+
+// How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift, then the mask.
+struct Staging {
+  Bytes x;
+  std::ptrdiff_t stride;
+  const std::uint8_t* where;  // null: all in
+  std::ptrdiff_t where_stride;
+  double divisor, shift;
+};
+
+// For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs always of the dtype.
+// `ahead` is what will be read next and is fetched into cache meanwhile; null for nothing. `stream` writes past the caches.
+struct DTypeKernels {
+  using NormBlock = void (*)(Bytes x, std::size_t n, Bytes ahead, Partial& out);
+  using MapBlock = void (*)(Bytes x, OutBytes y, std::size_t n, const RowParams&, bool stream, Bytes ahead);
+  using GradBlock = void (*)(Bytes g, Bytes y, OutBytes out, std::size_t n, const RowParams&, bool stream);
+  using DotBlock = double (*)(Bytes g, Bytes y, std::size_t n);
+  using UnaryBlock = void (*)(Bytes x, OutBytes y, std::size_t n, double beta, bool stream);
+  using BinaryBlock = void (*)(Bytes g, Bytes x, OutBytes out, std::size_t n, double beta, bool stream);
+
+  // rows, [0] from the dtype itself, [1] from a staged block
+  NormBlock norm[2];
+  MapBlock norm_map[op_count][2];
+  DotBlock row_dot[op_count][2];
+  GradBlock row_grad[op_count][2];
+  double (*rest)(Bytes staged, std::size_t n, double max, int ref);  // the block's sum without what equals max
+  double (*peak_error)(double max, int ref);                         // what rounding took from the largest term of a sum
+  void (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
+  double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
+  bool (*stage)(const Staging&, std::size_t n, OutBytes staged);     // whether the mask left anything in
+
+  // columns: `width` adjacent rows side by side, `pitch` bytes from one class to the next
+  void (*norm_columns)(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out);
+  void (*map_columns[op_count])(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, std::size_t width,
+                                const RowParams*);
+
+  UnaryBlock unary[op_count];
+  BinaryBlock binary[op_count];
+  // binary cross-entropy: returns the sum of the losses; weight, pos_weight, loss and grad may be null
+  double (*bce)(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale, std::size_t n);
+};
+
+struct Kernels {
+  DTypeKernels dtype[dtype_count];
+  double (*exp_scaled)(double x, int ref);  // e^x 2^-ref, |x| <= reducible
+  double (*exp_difference)(double x);       // e^x, x <= 0
+  double (*log1p)(double x);                // x >= 0
+  double (*log)(double x);                  // x finite, normal, > 0
+};
+
+}  // namespace vastmax

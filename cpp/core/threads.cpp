@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/threads.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace vastmax {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+struct Job {
+  Task task;
+  std::size_t count;
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> stop{false};
+
+  bool step() {  // one chunk, if one is left
+    if (stop.load(std::memory_order_relaxed)) return false;
+    const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= count) return false;
+    task(i);
+    return true;
+  }
+};
+
+class Pool {
+ public:
+  bool run(Job& job, int helpers, const Exec& exec) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return run_alone(job, exec);  // another Python thread has it
+    grow(helpers);
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = &job;
+      openings_ = helpers;
+      round_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    const bool whole = run_alone(job, exec);
+    {
+      std::unique_lock lock(mutex_);
+      job_ = nullptr;  // who has not started by now never will
+      if (working_ != 0) {
+        lock.unlock();
+        spin_while([&] { return working_.load(std::memory_order_acquire) != 0; });
+        lock.lock();
+        done_.wait(lock, [&] { return working_ == 0; });
+      }
+    }
+    busy_.store(false, std::memory_order_release);
+    return whole;
+  }
+
+  static bool run_alone(Job& job, const Exec& exec) {
+    auto looked = Clock::now();
+    while (job.step()) {
+      if (exec.interrupted == nullptr) continue;
+      if (const auto now = Clock::now(); now - looked > std::chrono::milliseconds(50)) {
+        looked = now;
+        if (exec.interrupted()) job.stop = true;
+      }
+    }
+    return !job.stop;
+  }
+
+ private:
+  // Twenty microseconds: longer than a wake-up that comes at once, too short to be felt by who else wants the core.
+  template <class Condition>
+  static void spin_while(Condition condition) {
+    for (const auto end = Clock::now() + std::chrono::microseconds(20); condition() && Clock::now() < end;)
+      for (int i = 0; i < 32; ++i) pause();
+  }
+
+  void grow(int helpers) {
+    while (size_ < helpers) {
+      try {
+        std::thread([this] { help(); }).detach();
+      } catch (const std::system_error&) {
+        return;  // no thread to be had: the caller does the work
+      }
+      ++size_;
+    }
+  }
+
+  void help() {
+    const DefaultFloats floats;
+    std::uint64_t seen = 0;
+    for (;;) {
+      spin_while([&] { return round_.load(std::memory_order_acquire) == seen; });
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return round_ != seen; });
+      seen = round_;
+      if (job_ == nullptr || openings_ == 0) continue;
+      --openings_;
+      ++working_;
+      Job& job = *job_;
+      lock.unlock();
+      while (job.step()) {
+      }
+      lock.lock();
+      if (--working_ == 0) done_.notify_one();
+    }
+  }
+
+  std::atomic<bool> busy_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::atomic<std::uint64_t> round_{0};
+  std::atomic<int> working_{0};
+  Job* job_ = nullptr;
+  int openings_ = 0, size_ = 0;
+};
+
+// Never destroyed: helpers sleep in it until the process ends.  A forked child has no helpers, so it forgets the pool and makes its own
+// at the first need.
+std::atomic<Pool*> current{nullptr};
+
+Pool& pool() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { current.store(nullptr); }); });
+  Pool* found = current.load();
+  if (found == nullptr) {
+    auto made = std::make_unique<Pool>();
+    if (current.compare_exchange_strong(found, made.get())) found = made.release();
+  }
+  return *found;
+}
+
+std::atomic<int> thread_count{0};  // 0: not asked yet
+
+int quota() {  // cgroup v2, then v1; 0 for none
+  std::string limit;
+  double period = 0;
+  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file >> limit >> period && limit != "max" && period > 0)
+    return std::max(1, static_cast<int>(std::stod(limit) / period));
+  double microseconds = 0;
+  std::ifstream quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), length("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  if (quota >> microseconds && length >> period && microseconds > 0 && period > 0) return std::max(1, static_cast<int>(microseconds / period));
+  return 0;
+}
+
+}  // namespace
+
+bool parallel(std::size_t count, int threads, const Exec& exec, Task task) {
+  Job job{task, count};
+  const int helpers = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads), count)) - 1;
+  return helpers > 0 ? pool().run(job, helpers, exec) : Pool::run_alone(job, exec);
+}
+
+std::pair<int, std::string> default_threads() {
+  cpu_set_t set;
+  int count = 1;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    count = CPU_COUNT(&set);
+  else
+    count = static_cast<int>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  if (const int limit = quota(); limit > 0 && limit < count) return {limit, "cgroup quota"};
+  return {count, "affinity"};
+}
+
+int get_num_threads() {
+  int n = thread_count.load(std::memory_order_relaxed);
+  if (n == 0) {
+    int expected = 0;
+    n = default_threads().first;
+    if (!thread_count.compare_exchange_strong(expected, n)) n = expected;
+  }
+  return n;
+}
+
+void set_num_threads(int n) {
+  if (n < 1) throw std::invalid_argument("set_num_threads: n is " + std::to_string(n) + "; it must be at least 1");
+  thread_count.store(n, std::memory_order_relaxed);
+}
+
+#if defined(__x86_64__)
+DefaultFloats::DefaultFloats() : saved_(_mm_getcsr()) {
+  if (saved_ != 0x1f80) _mm_setcsr(0x1f80);
+}
+DefaultFloats::~DefaultFloats() { _mm_setcsr(static_cast<unsigned>(saved_)); }
+#elif defined(__aarch64__)
+DefaultFloats::DefaultFloats() {
+  asm volatile("mrs %0, fpcr" : "=r"(saved_));
+  asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}));
+}
+DefaultFloats::~DefaultFloats() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+#else
+DefaultFloats::DefaultFloats() : saved_(0) {}
+DefaultFloats::~DefaultFloats() = default;
+#endif
+
+}  // namespace vastmax

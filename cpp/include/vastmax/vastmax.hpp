@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// vastmax from C++.  Views are strided like NumPy's: strides in bytes, of any sign, zero included; data needs no alignment.
+//
+// Row ops reduce the last axis.  The result for a row has the same bits whatever the batch around it, its strides, the number of
+// threads and the instruction set.  Errors are std::invalid_argument, before anything is written; std::bad_alloc passes through.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vastmax/dtype.hpp"
+
+namespace vastmax {
+
+struct ConstView {
+  const std::byte* data;
+  DType dtype;
+  std::span<const std::int64_t> shape, strides;
+};
+struct View {
+  std::byte* data;
+  DType dtype;
+  std::span<const std::int64_t> shape, strides;
+};
+
+enum class Isa : std::uint8_t { scalar, avx2, avx512, neon };
+
+struct Exec {
+  int threads = 0;  // 0: get_num_threads()
+  int isa = -1;     // -1: active_isa(), else an index into isas()
+  // Called now and then from the calling thread; true ends the call early, with its outputs partly written.
+  bool (*interrupted)() = nullptr;
+};
+
+// Options of the row ops, one per row: shapes are those of the rows (x without its last axis), `where` that of x.
+struct RowOptions {
+  const double* temperature = nullptr;
+  std::span<const std::int64_t> temperature_strides;
+  const std::uint8_t* where = nullptr;
+  std::span<const std::int64_t> where_strides;
+};
+
+// e^x / sum e^x, and its logarithm
+void softmax(const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
+void log_softmax(const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
+// log sum e^x; out has the shape of the rows and dtype reduced(x.dtype), as has `grad` below
+void logsumexp(const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
+void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
+// log |sum b e^a|; without `sign` a negative sum is NaN
+void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& = {}, const Exec& = {});
+// y (g - <g, y>) and g - e^y sum(g), divided by the temperature
+void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {}, const Exec& = {});
+void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {}, const Exec& = {});
+
+// Element-wise, any shape; beta belongs to softplus and is 1 elsewhere.
+void softplus(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+void sigmoid(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+void log_sigmoid(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+void logit(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+void softplus_backward(const ConstView& g, const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+void sigmoid_backward(const ConstView& g, const ConstView& y, const View& out, double beta = 1, const Exec& = {});
+void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& out, double beta = 1, const Exec& = {});
+
+// Returns the sum of the losses; `weight`, `pos_weight`, `loss` and `grad` may be null.
+double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight, const View* loss,
+                       const View* grad, double grad_scale, const Exec& = {});
+
+// Instruction sets built into this library, slowest first.
+std::span<const Isa> isas();
+const char* name(Isa);
+bool runnable(Isa);
+Isa active_isa();
+void set_active_isa(Isa);
+
+int get_num_threads();
+void set_num_threads(int);  // at least 1; may exceed the cores
+// What the process may use: affinity and cgroup quota, and which of them decided.
+std::pair<int, std::string> default_threads();
+
+// How a call over rows would be cut up.
+enum class Strategy : std::uint8_t { serial, rows, split };  // split: blocks of one row at a time
+struct Plan {
+  Strategy strategy;
+  int threads;
+  std::int64_t tasks;
+};
+Plan plan(std::int64_t rows, std::int64_t classes, int threads);
+
+struct Caches {
+  std::int64_t l1, l2, l3;  // bytes, 0 where unknown
+};
+Caches caches();
+
+}  // namespace vastmax

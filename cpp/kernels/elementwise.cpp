@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// One output element from one or two input elements.
+#include "kernels/fill.hpp"
+#include "ops/log_sigmoid.hpp"
+#include "ops/log_sigmoid_backward.hpp"
+#include "ops/logit.hpp"
+#include "ops/sigmoid.hpp"
+#include "ops/sigmoid_backward.hpp"
+#include "ops/softplus.hpp"
+#include "ops/softplus_backward.hpp"
+#include "simd/rows.hpp"
+
+namespace vastmax::VM_ISA {
+
+template <template <class> class Formula, class T>
+static void unary(Bytes x, OutBytes y, std::size_t n, double beta, bool streaming) {
+  using V = vec<compute_t<T>>;
+  const Formula<V> formula(beta);
+  const auto op = [&](V v) __attribute__((always_inline)) { return formula(v); };
+  map_inputs<T, V>(y, n, streaming, x, op, Input<T, V>{x});
+}
+
+template <template <class> class Formula, class T>
+static void binary(Bytes g, Bytes x, OutBytes out, std::size_t n, double beta, bool streaming) {
+  using V = vec<compute_t<T>>;
+  const Formula<V> formula(beta);
+  const auto op = [&](V a, V b) __attribute__((always_inline)) { return formula(a, b); };
+  map_inputs<T, V>(out, n, streaming, x, op, Input<T, V>{g}, Input<T, V>{x});
+}
+
+template <template <class> class Formula>
+static void fill_unary(Kernels& k, Op op) {
+  each_dtype(k, [op]<class T>(DTypeKernels& to, T) { to.unary[static_cast<int>(op)] = unary<Formula, T>; });
+}
+template <template <class> class Formula>
+static void fill_binary(Kernels& k, Op op) {
+  each_dtype(k, [op]<class T>(DTypeKernels& to, T) { to.binary[static_cast<int>(op)] = binary<Formula, T>; });
+}
+
+void fill_elementwise(Kernels& k) {
+#define VM_OP(shape, name, Formula) VM_FILL_##shape(name, Formula)
+#define VM_FILL_norm_map(name, Formula)
+#define VM_FILL_row_grad(name, Formula)
+#define VM_FILL_unary(name, Formula) fill_unary<Formula>(k, Op::name);
+#define VM_FILL_binary(name, Formula) fill_binary<Formula>(k, Op::name);
+#include "ops.def"
+}
+
+}  // namespace vastmax::VM_ISA

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/fill.hpp"
+
+namespace vastmax::VM_ISA {
+
+void fill(Kernels& k) {
+  fill_norm(k);
+  fill_norm_map(k);
+  fill_columns(k);
+  fill_row_grad(k);
+  fill_elementwise(k);
+  fill_binary_cross_entropy(k);
+  fill_stage(k);
+}
+
+}  // namespace vastmax::VM_ISA

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// log_sigmoid_backward: g sigmoid(-x)
+#pragma once
+
+#include "ops/sigmoid.hpp"
+
+namespace vastmax::VM_ISA {
+
+template <class V>
+struct LogSigmoidBackward {
+  VM_MEMBER explicit LogSigmoidBackward(double) {}
+  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V>(1)(negate(x)); }
+};
+
+}  // namespace vastmax::VM_ISA

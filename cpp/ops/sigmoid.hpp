@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// sigmoid: 1 / (1 + e^-x), as e^x / (1 + e^x) for negative x
+#pragma once
+
+#include "simd/math.hpp"
+
+namespace vastmax::VM_ISA {
+
+template <class V>
+VM_INLINE V sigmoid_of(V x, const ExpPair<V>& e) {
+  const V one = splat<V>(1), zero = splat<V>(0);
+  const auto negative = x < zero;
+  const V whole = e.scale(e.high), low = e.scale(e.low);
+  const V divisor = one + whole, divisor_low = (whole - (divisor - one)) + low;
+  const V above = select(negative, e.high, one);
+  const V quotient = above / divisor;
+  // What the rounded quotient left over, times 1 / divisor to 12 %: one correction makes it good to 0.6 ULP.
+  const V left = nfma(quotient, divisor, above) + nfma(quotient, divisor_low, keep(negative, e.low));
+  const V y = fma(left, fma(splat<V>(static_cast<typename V::scalar>(-0.5)), whole, one), quotient);
+  return select(negative, e.scale(y), y);
+}
+
+template <class V>
+struct Sigmoid {
+  VM_MEMBER explicit Sigmoid(double) {}
+  VM_MEMBER V operator()(V x) const { return quiet(x, sigmoid_of(x, ExpPair<V>(abs(x)))); }
+};
+
+}  // namespace vastmax::VM_ISA

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Minimax polynomials of simd/math.hpp, by the Remez exchange in 60 digits.  `python coefficients.py > coefficients.hpp`"""
+
+import mpmath as mp
+
+mp.mp.dps = 60
+LN2 = mp.log(2)
+HALF = LN2 / 2 * (1 + mp.mpf(2) ** -20)  # k = rint(x log2 e) may miss the nearest by a rounding
+
+
+def remez(f, weight, low, high, degree):
+    """Coefficients c[0..degree] that minimise max |weight(x) (f(x) - sum c_i x^i)| on [low, high], and that maximum."""
+    count = degree + 2
+    middle, half = (low + high) / 2, (high - low) / 2
+    nodes = [middle - half * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    grid = [middle - half * mp.cos(mp.pi * i / (40 * count)) for i in range(40 * count + 1)]
+    for _ in range(12):
+        rows = [[x**j for j in range(count - 1)] + [(-1) ** i / weight(x)] for i, x in enumerate(nodes)]
+        solved = mp.lu_solve(mp.matrix(rows), mp.matrix([f(x) for x in nodes]))
+        coefficients = list(solved[: count - 1])
+        error = [weight(x) * (f(x) - mp.polyval(coefficients[::-1], x)) for x in grid]
+        peaks, start = [], 0
+        for i in range(1, len(grid) + 1):
+            if i == len(grid) or (error[i] > 0) != (error[start] > 0):
+                peaks.append(max(range(start, i), key=lambda j: abs(error[j])))
+                start = i
+        while len(peaks) > count:
+            peaks.pop(0 if abs(error[peaks[0]]) < abs(error[peaks[-1]]) else -1)
+        if len(peaks) < count:
+            break
+        nodes = [grid[i] for i in peaks]
+    return coefficients, max(abs(e) for e in error)
+
+
+def series(numerator, power, limit, first):
+    """numerator(x) / x^power, by its Taylor terms first(k) near 0 where the quotient cancels."""
+
+    def f(x):
+        return mp.nsum(lambda k: first(int(k)) * x**int(k), [0, 12]) if abs(x) < limit else numerator(x) / x**power
+
+    return f
+
+
+exp_tail = series(lambda r: mp.expm1(r) - r, 2, 1e-4, lambda k: 1 / mp.factorial(k + 2))
+exp_slope = series(mp.expm1, 1, 1e-4, lambda k: 1 / mp.factorial(k + 1))
+log1p_tail = series(lambda e: mp.log1p(e) - e, 2, 1e-4, lambda k: (-1) ** (k + 1) / mp.mpf(k + 2))
+
+
+def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
+    s = mp.sqrt(z)
+    return mp.nsum(lambda k: 2 * z ** int(k) / (2 * int(k) + 1), [1, 14]) / z if z < 1e-3 else (2 * mp.atanh(s) / s - 2) / z
+
+
+TABLES = [  # name, what it approximates, function, weight (relative error of the result), interval, degree for float and double
+    ("exp_tail", "(e^r - 1 - r) / r^2", exp_tail, lambda r: (r**2 + mp.mpf(10) ** -30) / mp.exp(r), (-HALF, HALF), {"float": 4, "double": 9}),
+    ("exp_short", "(e^r - 1) / r, enough for 16-bit results", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 2}),
+    ("log1p_tail", "(log(1 + f) - f) / f^2, f in [-1/4, 1/2]", log1p_tail, lambda f: f**2 / abs(mp.log1p(f) + mp.mpf(10) ** -30), (mp.mpf("-0.2501"), mp.mpf("0.5001")), {"float": 9, "double": 21}),
+    ("atanh_tail", "(2 atanh(s) / s - 2) / s^2 in s^2, |s| <= 3 - sqrt(8)", atanh_tail, lambda z: z, (mp.mpf(0), mp.mpf("0.0295")), {"float": 3, "double": 6}),
+]  # fmt: skip
+
+
+def literal(value, kind):
+    """The nearest binary32 or binary64 number as a C++ hexadecimal literal."""
+    bits = 24 if kind == "float" else 53
+    mantissa, exponent = mp.frexp(value)
+    return f"{'-' if mantissa < 0 else ''}0x{int(mp.nint(abs(mantissa) * 2**bits)):x}p{int(exponent) - bits}{'f' if kind == 'float' else ''}"
+
+
+def main():
+    print("// SPDX-License-Identifier: Apache-2.0\n// Made by coefficients.py; edit that.\n#pragma once\n")
+    print("namespace vastmax::VM_ISA {\n\ntemplate <class F>\nstruct Coefficients;\n")
+    for kind in ("float", "double"):
+        print(f"template <>\nstruct Coefficients<{kind}> {{")
+        for name, meaning, f, weight, (low, high), degrees in TABLES:
+            if kind not in degrees:
+                continue
+            positive = mp.mpf(10) ** -12 if low == 0 else low
+            found, error = remez(f, lambda x: weight(x), positive, high, degrees[kind])
+            print(f"  // {meaning}: relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
+            print(f"  static constexpr {kind} {name}[] = {{")
+            print("".join(f"      {literal(c, kind)},\n" for c in found) + "  };")
+        print("};\n")
+    print("}  // namespace vastmax::VM_ISA")
+
+
+if __name__ == "__main__":
+    main()

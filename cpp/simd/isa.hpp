@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every kernel unit sees first: the vocabulary of the instruction set it is compiled for.
+//
+// Rule of this folder and of kernels/: each file is compiled once per instruction set with other flags, so everything lives in
+// vastmax::VM_ISA and is inlined by force. An inline function shared by two sets of flags would be kept once by the linker and could
+// run AVX-512 on a machine without it (numpy#25274). tests/test_isa_objects.py holds the line.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "vastmax/dtype.hpp"
+
+#define VM_INLINE [[gnu::always_inline]] static inline
+#define VM_MEMBER [[gnu::always_inline]] inline
+
+#define VM_ISA_HEADER_scalar "simd/vec_scalar.hpp"
+#define VM_ISA_HEADER_avx2 "simd/vec_avx2.hpp"
+#define VM_ISA_HEADER_avx512 "simd/vec_avx512.hpp"
+#define VM_ISA_HEADER_neon "simd/vec_neon.hpp"
+#define VM_CONCAT_(a, b) a##b
+#define VM_CONCAT(a, b) VM_CONCAT_(a, b)
+
+#include VM_CONCAT(VM_ISA_HEADER_, VM_ISA)
+
+#include "simd/wide.hpp"

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exponentials and logarithms on virtual vectors.  Every function is a fixed sequence of correctly rounded operations, so all
+// instruction sets give the same bits.
+#pragma once
+
+#include "simd/coefficients.hpp"
+#include "simd/isa.hpp"
+
+namespace vastmax::VM_ISA {
+
+template <class F>
+struct Number;
+template <>
+struct Number<float> {
+  static constexpr float log2e = 0x1.715476p+0f;
+  static constexpr float ln2_high = 0x1.62e43p-1f, ln2_low = -0x1.05c61p-29f;
+  static constexpr float integer = 0x1.8p23f;  // adding it rounds to an integer and leaves that in the low mantissa bits
+  static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
+  static constexpr float span = 92;                       // exponents of scaled exponentials reach this far down
+  static constexpr float least = -104.5f;                 // e^x is below half of the smallest subnormal
+  static constexpr float lift = 0x1p64f, unlift = 0x1p-64f;  // keeps a subnormal result normal until its one last rounding
+};
+template <>
+struct Number<double> {
+  static constexpr double log2e = 0x1.71547652b82fep+0;
+  static constexpr double ln2_high = 0x1.62e42fefa39efp-1, ln2_low = 0x1.abc9e3b39803fp-56;
+  static constexpr double integer = 0x1.8p52;
+  static constexpr double infinity = __builtin_inf(), nan = __builtin_nan("");
+  static constexpr double span = 980;
+  static constexpr double least = -746.0;
+  static constexpr double lift = 0x1p500, unlift = 0x1p-500;
+};
+
+// c[0] + c[1] x + ... by Horner: one chain per vector, and enough independent vectors in flight to hide its latency.
+template <class V, std::size_t N>
+VM_INLINE V polynomial(V x, const typename V::scalar (&c)[N]) {
+  V y = splat<V>(c[N - 1]);
+#pragma GCC unroll 32
+  for (std::size_t i = 1; i < N; ++i) y = fma(y, x, splat<V>(c[N - 1 - i]));
+  return y;
+}
+
+// x = k ln 2 + r with integer k.  x - k ln2_high is exact: both are multiples of 2^-24 (2^-53) and the difference is below 1/2.
+template <class V>
+struct Reduced {
+  V k, r, rounded;  // `rounded` carries k - ref in its low bits, for shift_exponent
+};
+template <class V>
+VM_INLINE Reduced<V> reduce(V x, V bias) {
+  using N = Number<typename V::scalar>;
+  const V t = fma(x, splat<V>(N::log2e), bias);
+  const V k = t - bias;
+  return {k, nfma(k, splat<V>(N::ln2_high), x), t};
+}
+
+// x -> e^x 2^-ref for |x| <= 4096, for x up to (ref + span) ln 2.
+//
+// x itself is reduced, never x - max: the rounding of that subtraction costs up to |x - max| ULP.  An integer `ref` scales exactly.
+template <class V>
+struct ScaledExp {
+  using F = typename V::scalar;
+  V bias, lowest;
+
+  VM_MEMBER explicit ScaledExp(V ref)
+      : bias(splat<V>(Number<F>::integer) - ref), lowest((ref - splat<V>(Number<F>::span)) * splat<V>(Number<F>::ln2_high)) {}
+
+  // What lies below `lowest` counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN does not lie below.
+  VM_MEMBER auto counts(V x) const { return not_less(x, lowest); }
+
+  // e^r = 1 + r slope(r) where x = k ln 2 + r; about 2^-25 (2^-54) off in r slope(r)
+  struct Parts {
+    V r, slope, rounded;
+  };
+  VM_MEMBER Parts parts(V x) const {
+    const Reduced<V> at = reduce(x, bias);
+    const V r = nfma(at.k, splat<V>(Number<F>::ln2_low), at.r);
+    return {r, fma(polynomial(r, Coefficients<F>::exp_tail), r, splat<V>(1)), at.rounded};
+  }
+  VM_MEMBER V operator()(V x) const {
+    const Parts e = parts(x);
+    return keep(counts(x), shift_exponent(fma(e.slope, e.r, splat<V>(1)), e.rounded));
+  }
+
+  // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never happens.
+  VM_MEMBER V times(V x, V scale, V correction) const {
+    const Parts e = parts(x);
+    const V unit = shift_exponent(scale, e.rounded);
+    return keep(counts(x), fma(fma(e.slope, e.r, correction), unit, unit) * splat<V>(Number<F>::unlift));
+  }
+
+  // e^x to 2^-13, for results that are rounded to 16 bits
+  VM_MEMBER V brief(V x) const {
+    const Reduced<V> at = reduce(x, bias);
+    const V e = fma(polynomial(at.r, Coefficients<float>::exp_short), at.r, splat<V>(1));
+    return keep(counts(x), shift_exponent(e, at.rounded));
+  }
+};
+
+// e^-a for a >= 0 as 2^k (high + low), |low| < ulp(high): about 2^-30 (2^-58) relative error.
+template <class V>
+struct ExpPair {
+  V high, low, power;  // power: 2^k, lifted
+  VM_MEMBER explicit ExpPair(V a) {
+    using F = typename V::scalar;
+    using N = Number<F>;
+    const V one = splat<V>(1);
+    const Reduced<V> at = reduce(max(negate(a), splat<V>(N::least)), splat<V>(N::integer));
+    const V r = nfma(at.k, splat<V>(N::ln2_low), at.r);
+    const V r_low = nfma(at.k, splat<V>(N::ln2_low), at.r - r);
+    const V slope = fma(r * r, polynomial(r, Coefficients<F>::exp_tail), r);  // e^r - 1
+    high = one + slope;
+    low = fma(r_low, high, slope - (high - one));
+    power = shift_exponent(splat<V>(N::lift), at.rounded);
+  }
+  // y 2^k, rounded once, subnormals included
+  VM_MEMBER V scale(V y) const { return y * power * splat<V>(Number<typename V::scalar>::unlift); }
+};
+
+// log(1 + e^-a), kept in parts so that adding to it rounds once.  Below e^-a = 1/2 it is 2^k times a polynomial in the mantissa, small as
+// it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.
+template <class V>
+class LogOnePlusExp {
+  using F = typename V::scalar;
+  using N = Number<F>;
+
+ public:
+  VM_MEMBER explicit LogOnePlusExp(const ExpPair<V>& e) {
+    const V whole = e.scale(e.high), one = splat<V>(1), half = splat<V>(F(0.5));
+    large_ = not_less(whole, half);
+    const V f = select(large_, half * (whole - one), whole);
+    const V bend = f * polynomial(f, Coefficients<F>::log1p_tail);
+    const V low = e.low * nfma(half, whole, one);  // times the derivative 1 / (1 + e), known to 12 %
+    small_ = e.scale(e.high + fma(e.high, bend, low));
+    f_ = f;
+    rest_ = fma(f, bend, e.scale(low) + splat<V>(N::ln2_low));
+  }
+  // base + scale log(1 + e^-a), base >= 0; to 0.8 ULP if scale is 1
+  VM_MEMBER V added_to(V base, V scale) const {
+    const V log2 = splat<V>(N::ln2_high) * scale;
+    const V sum = base + log2, lost = base - (sum - log2), part = f_ * scale;
+    const V more = sum + part, lost_too = part - (more - sum);
+    return select(large_, more + fma(rest_, scale, lost + lost_too), base + small_ * scale);
+  }
+
+ private:
+  typename V::mask large_;
+  V small_, f_, rest_;
+};
+
+// log(x + low), x > 0 finite and normal, |low| <= ulp(x): the scheme of fdlibm's log1p, below 1 ULP.
+template <class V>
+VM_INLINE V log_pair(V x, V low) {
+  using F = typename V::scalar;
+  using N = Number<F>;
+  const V k = exponent_sqrt2(x), half = splat<V>(F(0.5)), two = splat<V>(2);
+  const V unit = shift_exponent(splat<V>(1), splat<V>(N::integer) - k);  // 2^-k
+  const V f = fma(x, unit, splat<V>(-1));
+  const V s = f / (two + f);
+  const V z = s * s;
+  const V hfsq = half * f * f;
+  const V tail = z * polynomial(z, Coefficients<F>::atanh_tail);
+  const V small = fma(k, splat<V>(N::ln2_low), low / x);
+  return fma(k, splat<V>(N::ln2_high), f - (hfsq - fma(s, hfsq + tail, small)));
+}
+
+// log(1 + x), x >= 0
+template <class V>
+VM_INLINE V log1p(V x) {
+  const V one = splat<V>(1);
+  const V sum = one + x;
+  const V y = log_pair(sum, select(x < one, x - (sum - one), one - (sum - x)));
+  return select(x < splat<V>(Number<typename V::scalar>::infinity), y, x);
+}
+
+template <class V>
+VM_INLINE V quiet(V x, V y) {  // y, or the one NaN of this library where x is NaN: hardware disagrees about sign and payload
+  return select(is_nan(x), splat<V>(Number<typename V::scalar>::nan), y);
+}
+
+}  // namespace vastmax::VM_ISA

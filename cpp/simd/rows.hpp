@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops over a contiguous stretch, with their tails.
+#pragma once
+
+#include "core/table.hpp"
+#include "simd/math.hpp"
+
+namespace vastmax::VM_ISA {
+
+template <class T>
+inline constexpr const T* type = nullptr;  // names a storage type in a call
+template <class T>
+inline constexpr T* to_type = nullptr;
+
+// op(i, put): `put(value)` stores the result of the n elements from i on; op loads its inputs through `first`/whole accessors.
+template <class In, class V>
+struct Input {  // reads elements [i, i + lanes) or the first `left` of them
+  Bytes at;
+  VM_MEMBER V whole(std::size_t i) const { return load<V>(at + i * sizeof(In), type<In>); }
+  VM_MEMBER V some(std::size_t i, std::size_t left) const {
+    return load_first<V>(at + i * sizeof(In), left, typename V::scalar(0), type<In>);
+  }
+};
+
+// y[i] = op(inputs[i]...) for i < n.  Streaming stores want whole aligned vectors, so a partial one leads up to the first.
+template <class Out, class V, class Op, class... Ins>
+VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, Bytes ahead, const Op& op, Ins... in) {
+  constexpr std::size_t lanes = V::lanes, bytes = lanes * sizeof(Out);
+  std::size_t i = 0;
+  const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
+  if (streaming && misaligned % sizeof(Out) == 0) {
+    if (misaligned != 0) {
+      const std::size_t lead = (bytes - misaligned) / sizeof(Out);
+      i = lead < n ? lead : n;
+      store_first(y, i, op(in.some(0, i)...), to_type<Out>);
+    }
+    for (; i + lanes <= n; i += lanes) {
+      prefetch(ahead + i * sizeof(Out));
+      stream(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
+    }
+    stream_fence();
+  } else {
+    for (; i + lanes <= n; i += lanes) {
+      prefetch(ahead + i * sizeof(Out));
+      store(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
+    }
+  }
+  if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.some(i, n - i)...), to_type<Out>);
+}
+
+// A sum over a block, in one order for every instruction set: four vectors are added in their own type, two by two, and that into
+// float64 lanes.  Longer chains of float32 would lose a bit or two: the rounding of each addition is that of the largest term so far.
+// For float64 itself the second accumulator holds what the first one's additions rounded away (Knuth's TwoSum).
+VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
+  const F64 next = sum + v, part = next - sum;
+  lost = lost + ((sum - (next - part)) + (v - part));
+  sum = next;
+}
+
+template <class V>
+class Sum {
+ public:
+  VM_MEMBER Sum() {
+    for (auto& each : lanes_) each = splat<F64>(0);
+  }
+  VM_MEMBER Sum(F64 low, F64 high) : lanes_{low, high} {}
+  VM_MEMBER void add(V a, V b, V c, V d) { add((a + b) + (c + d)); }
+  VM_MEMBER void add(F64 v) { two_sum(lanes_[0], lanes_[1], v); }
+  VM_MEMBER void add(F32 v) {
+    F64 low, high;
+    widen(v, low, high);
+    lanes_[0] = lanes_[0] + low;
+    lanes_[1] = lanes_[1] + high;
+  }
+  VM_MEMBER TwoSum total() const {
+    alignas(64) double at[16];
+    store(reinterpret_cast<OutBytes>(at), lanes_[0], at);
+    store(reinterpret_cast<OutBytes>(at + 8), lanes_[1], at);
+    return fold(at);
+  }
+  VM_MEMBER static TwoSum fold(double (&at)[16]) {  // halves onto halves
+    double lost[16] = {};
+#pragma GCC unroll 4
+    for (int n = 8; n >= 1; n /= 2)
+      for (int i = 0; i < n; ++i) {
+        const double next = at[i] + at[i + n], part = next - at[i];
+        lost[i] += lost[i + n] + ((at[i] - (next - part)) + (at[i + n] - part));
+        at[i] = next;
+      }
+    return {at[0], lost[0]};
+  }
+
+ private:
+  F64 lanes_[2];
+};
+inline constexpr std::size_t group = 4;  // vectors that are added before they go to float64
+
+// term(i, left): the vector of terms from element i on, of which `left` are inside the block.
+template <class V, class Term>
+VM_INLINE TwoSum sum_of(std::size_t n, const Term& term) {
+  constexpr std::size_t lanes = V::lanes, stripe = group * lanes;
+  Sum<V> sum;
+  std::size_t i = 0;
+  for (; i + stripe <= n; i += stripe)
+    sum.add(term(i, lanes), term(i + lanes, lanes), term(i + 2 * lanes, lanes), term(i + 3 * lanes, lanes));
+  if (i < n) {
+    const auto tail = [&](std::size_t at) __attribute__((always_inline)) {
+      if (at + lanes <= n) return term(at, lanes);
+      return at < n ? term(at, n - at) : splat<V>(0);
+    };
+    sum.add(tail(i), tail(i + lanes), tail(i + 2 * lanes), tail(i + 3 * lanes));
+  }
+  return sum.total();
+}
+
+// The largest element, -inf for none; NaN does not count.
+template <class In, class V>
+VM_INLINE V max_lanes(Bytes x, std::size_t n) {
+  using F = typename V::scalar;
+  constexpr std::size_t lanes = V::lanes, stripe = group * lanes;
+  V m[group];
+#pragma GCC unroll 4
+  for (auto& each : m) each = splat<V>(-Number<F>::infinity);
+  std::size_t i = 0;
+  for (; i + stripe <= n; i += stripe) {
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < group; ++j) m[j] = max(load<V>(x + (i + j * lanes) * sizeof(In), type<In>), m[j]);
+  }
+  for (; i + lanes <= n; i += lanes) m[0] = max(load<V>(x + i * sizeof(In), type<In>), m[0]);
+  if (i < n) m[0] = max(load_first<V>(x + i * sizeof(In), n - i, -Number<F>::infinity, type<In>), m[0]);
+  return max(max(m[0], m[1]), max(m[2], m[3]));
+}
+template <class V>
+VM_INLINE double largest(V m) {
+  const Lanes<V> lanes(m);
+  auto top = lanes.at[0];
+  for (int i = 1; i < V::lanes; ++i) top = lanes.at[i] > top ? lanes.at[i] : top;
+  return static_cast<double>(top) + 0.0;  // -0 becomes +0
+}
+
+}  // namespace vastmax::VM_ISA

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX-512 F, BW, DQ, VL: one register is the whole virtual vector, and masks make partial memory accesses free.
+#pragma once
+
+#include <immintrin.h>
+
+#include "simd/isa.hpp"
+
+#define VM_UNROLL_PIECES _Pragma("GCC unroll 16")
+
+#define VM_MASKED_MEMORY
+
+namespace vastmax::VM_ISA {
+
+struct P32 {
+  using scalar = float;
+  using mask = __mmask16;
+  static constexpr int lanes = 16;
+  __m512 v;
+  VM_MEMBER static P32 splat(float s) { return {_mm512_set1_ps(s)}; }
+};
+struct P64 {
+  using scalar = double;
+  using mask = __mmask8;
+  static constexpr int lanes = 8;
+  __m512d v;
+  VM_MEMBER static P64 splat(double s) { return {_mm512_set1_pd(s)}; }
+};
+
+VM_INLINE P32 add_piece(P32 a, P32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+VM_INLINE P64 add_piece(P64 a, P64 b) { return {_mm512_add_pd(a.v, b.v)}; }
+VM_INLINE P32 sub_piece(P32 a, P32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+VM_INLINE P64 sub_piece(P64 a, P64 b) { return {_mm512_sub_pd(a.v, b.v)}; }
+VM_INLINE P32 mul_piece(P32 a, P32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+VM_INLINE P64 mul_piece(P64 a, P64 b) { return {_mm512_mul_pd(a.v, b.v)}; }
+VM_INLINE P32 div_piece(P32 a, P32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+VM_INLINE P64 div_piece(P64 a, P64 b) { return {_mm512_div_pd(a.v, b.v)}; }
+VM_INLINE P32 max_piece(P32 a, P32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+VM_INLINE P64 max_piece(P64 a, P64 b) { return {_mm512_max_pd(a.v, b.v)}; }
+VM_INLINE P32 fma_piece(P32 a, P32 b, P32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+VM_INLINE P64 fma_piece(P64 a, P64 b, P64 c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+VM_INLINE P32 nfma_piece(P32 a, P32 b, P32 c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+VM_INLINE P64 nfma_piece(P64 a, P64 b, P64 c) { return {_mm512_fnmadd_pd(a.v, b.v, c.v)}; }
+VM_INLINE P32 abs_piece(P32 a) { return {_mm512_abs_ps(a.v)}; }
+VM_INLINE P64 abs_piece(P64 a) { return {_mm512_abs_pd(a.v)}; }
+VM_INLINE P32 negate_piece(P32 a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+VM_INLINE P64 negate_piece(P64 a) { return {_mm512_xor_pd(a.v, _mm512_set1_pd(-0.0))}; }
+
+// The lower and upper half of the lanes in float64.
+VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
+  low->v = _mm512_cvtps_pd(_mm512_castps512_ps256(a->v));
+  high->v = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a->v, 1));
+}
+
+VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+}
+VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
+  return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
+}
+VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
+  const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x3f3504f3));
+  return {_mm512_cvtepi32_ps(_mm512_srai_epi32(above, 23))};
+}
+VM_INLINE P64 exponent_sqrt2_piece(P64 a) {
+  const __m512i above = _mm512_sub_epi64(_mm512_castpd_si512(a.v), _mm512_set1_epi64(0x3fe6a09e667f3bcd));
+  return {_mm512_cvtepi64_pd(_mm512_srai_epi64(above, 52))};
+}
+
+VM_INLINE __mmask16 less_piece(P32 a, P32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+VM_INLINE __mmask8 less_piece(P64 a, P64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
+VM_INLINE __mmask16 equal_piece(P32 a, P32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+VM_INLINE __mmask8 equal_piece(P64 a, P64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ); }
+VM_INLINE __mmask16 not_less_piece(P32 a, P32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_NLT_UQ); }
+VM_INLINE __mmask8 not_less_piece(P64 a, P64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_NLT_UQ); }
+VM_INLINE __mmask16 is_nan_piece(P32 a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q); }
+VM_INLINE __mmask8 is_nan_piece(P64 a) { return _mm512_cmp_pd_mask(a.v, a.v, _CMP_UNORD_Q); }
+VM_INLINE P32 select_piece(__mmask16 m, P32 yes, P32 no) { return {_mm512_mask_mov_ps(no.v, m, yes.v)}; }
+VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mov_pd(no.v, m, yes.v)}; }
+VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }
+VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
+VM_INLINE bool any_piece(__mmask16 m) { return m != 0; }
+VM_INLINE bool any_piece(__mmask8 m) { return m != 0; }
+
+// bfloat16 is the upper half of a float; the store rounds to nearest even and keeps NaN a NaN.
+VM_INLINE __m512 widen_bfloat16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+VM_INLINE __m256i narrow_bfloat16(__m512 a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
+}
+VM_INLINE __m256i narrow_half(__m512 a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+VM_INLINE void load_piece(P32& p, const float* x) { p.v = _mm512_loadu_ps(x); }
+VM_INLINE void load_piece(P64& p, const double* x) { p.v = _mm512_loadu_pd(x); }
+VM_INLINE void load_piece(P32& p, const Half* x) { p.v = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
+VM_INLINE void load_piece(P32& p, const BFloat16* x) { p.v = widen_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
+VM_INLINE void load_piece(P64& p, const float* x) { p.v = _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
+
+VM_INLINE void store_piece(float* y, P32 p) { _mm512_storeu_ps(y, p.v); }
+VM_INLINE void store_piece(double* y, P64 p) { _mm512_storeu_pd(y, p.v); }
+VM_INLINE void store_piece(Half* y, P32 p) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), narrow_half(p.v)); }
+VM_INLINE void store_piece(BFloat16* y, P32 p) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v)); }
+
+VM_INLINE void stream_piece(float* y, P32 p) { _mm512_stream_ps(y, p.v); }
+VM_INLINE void stream_piece(double* y, P64 p) { _mm512_stream_pd(y, p.v); }
+VM_INLINE void stream_piece(Half* y, P32 p) { _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_half(p.v)); }
+VM_INLINE void stream_piece(BFloat16* y, P32 p) { _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v)); }
+VM_INLINE void stream_fence() { _mm_sfence(); }
+
+VM_INLINE __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+VM_INLINE P32 load_first_piece(const float* x, std::size_t n, P32 fill) { return {_mm512_mask_loadu_ps(fill.v, first(n), x)}; }
+VM_INLINE P64 load_first_piece(const double* x, std::size_t n, P64 fill) {
+  return {_mm512_mask_loadu_pd(fill.v, static_cast<__mmask8>(first(n)), x)};
+}
+VM_INLINE P32 load_first_piece(const Half* x, std::size_t n, P32 fill) {
+  return {_mm512_mask_mov_ps(fill.v, first(n), _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), x)))};
+}
+VM_INLINE P32 load_first_piece(const BFloat16* x, std::size_t n, P32 fill) {
+  return {_mm512_mask_mov_ps(fill.v, first(n), widen_bfloat16(_mm256_maskz_loadu_epi16(first(n), x)))};
+}
+VM_INLINE P64 load_first_piece(const float* x, std::size_t n, P64 fill) {
+  return {_mm512_mask_mov_pd(fill.v, static_cast<__mmask8>(first(n)), _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first(n)), x)))};
+}
+VM_INLINE void store_first_piece(float* y, std::size_t n, P32 p) { _mm512_mask_storeu_ps(y, first(n), p.v); }
+VM_INLINE void store_first_piece(double* y, std::size_t n, P64 p) { _mm512_mask_storeu_pd(y, static_cast<__mmask8>(first(n)), p.v); }
+VM_INLINE void store_first_piece(Half* y, std::size_t n, P32 p) { _mm256_mask_storeu_epi16(y, first(n), narrow_half(p.v)); }
+VM_INLINE void store_first_piece(BFloat16* y, std::size_t n, P32 p) { _mm256_mask_storeu_epi16(y, first(n), narrow_bfloat16(p.v)); }
+
+}  // namespace vastmax::VM_ISA

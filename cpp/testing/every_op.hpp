@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every op behind one call, for the benchmarks and the C++ tests.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "vastmax/vastmax.hpp"
+
+namespace vastmax::testing {
+
+inline constexpr std::pair<DType, const char*> dtypes[] = {
+    {DType::float16, "f16"}, {DType::bfloat16, "bf16"}, {DType::float32, "f32"}, {DType::float64, "f64"}};
+
+// Bell-shaped multiples of 1/128 within +-16, or uniform in (0, 1) where an op takes probabilities.  Made of integers,
+// so that every machine draws the same; float16 holds them exactly.
+enum class Values { bell, unit };
+
+class Array {
+ public:
+  // Starts `offset` bytes after a cache line and ends where its allocation ends, for the address sanitizer to see.
+  Array(DType dtype, std::vector<std::int64_t> shape, Values values, std::size_t offset = 0)
+      : dtype_(dtype), shape_(std::move(shape)), strides_(shape_.size()), offset_(offset), bytes_(item_size(dtype)) {
+    for (std::size_t d = shape_.size(); d-- > 0; bytes_ *= static_cast<std::size_t>(shape_[d]))
+      strides_[d] = static_cast<std::int64_t>(bytes_);
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, offset_ + bytes_) != 0) throw std::bad_alloc();
+    memory_.reset(static_cast<std::byte*>(memory));
+    fill(values);
+  }
+
+  ConstView in() const { return {data(), dtype_, shape_, strides_}; }
+  View out() { return {data(), dtype_, shape_, strides_}; }
+  std::byte* data() const { return memory_.get() + offset_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+
+  void fill(Values values) {
+    // A period that no power of two divides, repeated: drawing every element would take longer than measuring.
+    const std::size_t item = item_size(dtype_), period = std::min(bytes_, 65'537 * item);
+    std::uint64_t state = 1;
+    const auto draw = [&state] {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      return static_cast<int>(state >> 54);
+    };
+    for (std::size_t i = 0; i < period; i += item) {
+      int bell = -2046;
+      for (int k = 0; k < 4; ++k) bell += draw();
+      put(i, values == Values::bell ? static_cast<float>(bell) / 128 : (static_cast<float>(draw()) + 0.5f) / 1024);
+    }
+    for (std::size_t i = period; i < bytes_; i += period) std::memcpy(data() + i, data(), std::min(period, bytes_ - i));
+  }
+
+  void put(std::size_t at, float value) {
+    const auto write = [&](auto converted) { std::memcpy(data() + at, &converted, sizeof converted); };
+    if (dtype_ == DType::float16) write(static_cast<_Float16>(value));
+    if (dtype_ == DType::float32) write(value);
+    if (dtype_ == DType::float64) write(static_cast<double>(value));
+    if (dtype_ == DType::bfloat16) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &value, sizeof bits);
+      write(static_cast<std::uint16_t>(bits >> 16));
+    }
+  }
+
+  DType dtype_;
+  std::vector<std::int64_t> shape_, strides_;
+  std::size_t offset_, bytes_;
+  std::unique_ptr<std::byte, Free> memory_;
+};
+
+// The signatures of the public API.
+using Map = void (*)(const ConstView&, const View&, const RowOptions&, const Exec&);
+using Grad = void (*)(const ConstView&, const ConstView&, const View&, const RowOptions&, const Exec&);
+using Unary = void (*)(const ConstView&, const View&, double, const Exec&);
+using Binary = void (*)(const ConstView&, const ConstView&, const View&, double, const Exec&);
+
+template <class Fn>
+inline constexpr bool takes_two = std::is_same_v<Fn, Grad> || std::is_same_v<Fn, Binary>;
+
+// Where an op departs from "operands and result have an element per class, of the same dtype".
+struct Layout {
+  bool first_per_row = false, out_per_row = false, out_reduced = false;
+  Values first = Values::bell;
+};
+
+struct Operands {
+  Array first, second, out;
+
+  template <class Fn>
+  static Operands of(Fn, Layout layout, DType dtype, std::int64_t rows, std::int64_t classes, std::size_t offset = 0) {
+    const std::vector<std::int64_t> full{rows, classes}, per_row{rows};
+    return {
+        Array(layout.first_per_row ? reduced(dtype) : dtype, layout.first_per_row ? per_row : full, layout.first,
+              offset),
+        Array(dtype, takes_two<Fn> ? full : per_row, Values::unit, offset),
+        Array(layout.out_reduced ? reduced(dtype) : dtype, layout.out_per_row ? per_row : full, Values::unit, offset)};
+  }
+};
+
+template <class Fn>
+void call(Fn fn, Operands& on, const Exec& exec) {
+  if constexpr (std::is_same_v<Fn, Map>) fn(on.first.in(), on.out.out(), {}, exec);
+  if constexpr (std::is_same_v<Fn, Grad>) fn(on.first.in(), on.second.in(), on.out.out(), {}, exec);
+  if constexpr (std::is_same_v<Fn, Unary>) fn(on.first.in(), on.out.out(), 1, exec);
+  if constexpr (std::is_same_v<Fn, Binary>) fn(on.first.in(), on.second.in(), on.out.out(), 1, exec);
+}
+
+inline Layout layout_of(std::string_view op) {
+  if (op == "logsumexp_backward") return {.first_per_row = true};
+  if (op == "logit") return {.first = Values::unit};
+  return {};
+}
+
+// visit(name, function, layout) for each.
+template <class Visit>
+void every_op(const Visit& visit) {
+#define VM_OP(shape, name, Formula) visit(#name, &name, layout_of(#name));
+#include "ops.def"
+#undef VM_OP
+  const Layout reduction{.out_per_row = true, .out_reduced = true};
+  visit("logsumexp", &logsumexp, reduction);
+  visit("logsumexp_weighted",
+        Grad([](const ConstView& a, const ConstView& b, const View& out, const RowOptions& options, const Exec& exec) {
+          logsumexp_weighted(a, b, out, nullptr, options, exec);
+        }),
+        reduction);
+  visit("binary_cross_entropy",
+        Binary([](const ConstView& x, const ConstView& target, const View& loss, double, const Exec& exec) {
+          bce_with_logits(x, target, nullptr, nullptr, &loss, nullptr, 1, exec);
+        }),
+        Layout{.out_reduced = true});
+}
+
+}  // namespace vastmax::testing

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax, logsumexp, softplus and their gradients over very large vocabularies, for NumPy.
+
+Results are accurate to a few units in the last place and have the same bits for any number of threads, batch, memory
+layout and instruction set. `vastmax.special` stands in for `scipy.special`.
+"""
+
+import sys as _sys
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
+
+from ._config import active_isa, available_isas, config, get_num_threads, set_num_threads
+from ._info import explain, info
+from ._threadpoolctl import register_threadpoolctl
+from ._version import __version__
+from .binary_cross_entropy import binary_cross_entropy_with_logits
+from .errors import BackendUnavailable
+from .logsumexp import logsumexp, logsumexp_backward
+from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from .softplus import (
+    log_sigmoid,
+    log_sigmoid_backward,
+    sigmoid,
+    sigmoid_backward,
+    softplus,
+    softplus_backward,
+)
+
+__all__ = [
+    "BackendUnavailable",
+    "__version__",
+    "active_isa",
+    "available_isas",
+    "binary_cross_entropy_with_logits",
+    "config",
+    "explain",
+    "get_num_threads",
+    "info",
+    "log_sigmoid",
+    "log_sigmoid_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "logsumexp_backward",
+    "register_threadpoolctl",
+    "set_num_threads",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softplus",
+    "softplus_backward",
+]
+
+_ON_DEMAND = ("special",)  # modules that load when first touched
+
+if "threadpoolctl" in _sys.modules:
+    register_threadpoolctl()
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _ON_DEMAND:
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ON_DEMAND])

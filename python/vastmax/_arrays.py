@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what users pass to what the core takes: dtypes, rows, destinations, overlap."""
+
+from __future__ import annotations
+
+import sys
+from math import prod
+from operator import index
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+
+from . import _policy
+from .errors import message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    Array: TypeAlias = NDArray[Any]
+    Axis: TypeAlias = int | Sequence[int] | None
+    Reduced: TypeAlias = Any  # a NumPy scalar when every axis is reduced, else an array
+
+F32 = np.dtype(np.float32)
+F64 = np.dtype(np.float64)
+_FLOATS = frozenset(np.dtype(t).num for t in (np.float16, np.float32, np.float64))
+_ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
+
+
+def home(x: object) -> str:
+    """Return the kind of device that `x` lives on: "cpu" or "cuda"."""
+    if isinstance(x, np.ndarray | np.generic | int | float | list | tuple):
+        return "cpu"
+    return "cuda" if hasattr(x, "__cuda_array_interface__") else "cpu"
+
+
+def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """Return `value` as a plain native ndarray of a dtype that the core computes in."""
+    array = _plain(op, argument, value)
+    kind = array.dtype
+    if not _is_float(kind):
+        if kind.kind not in "iub":
+            raise TypeError(message(op, argument, f"has dtype {kind}", _hint(kind)))
+        kind = F64
+    if dtype is not None:
+        kind = _wanted(op, dtype)
+    elif not kind.isnative:
+        kind = kind.newbyteorder("=")
+    if array.dtype == kind:
+        return array
+    with np.errstate(all="ignore"):  # a narrower dtype= overflows to inf, as in PyTorch
+        return array.astype(kind)
+
+
+def reduction_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a reduction over arrays of `dtype`."""
+    return F64 if dtype == F64 else F32
+
+
+def alike(*arrays: Array) -> tuple[Array, ...]:
+    """Bring arrays to one dtype that holds them all: never narrower, and float32 where 16-bit kinds mix."""
+    kinds = {a.dtype for a in arrays}
+    if len(kinds) == 1:
+        return arrays
+    kind = F64 if F64 in kinds else F32
+    return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
+
+
+def joining(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Return `value`, given beside logits of `dtype`. Integers and bare numbers take that dtype, floats keep theirs."""
+    bare = type(value) in (bool, int, float) or _plain(op, argument, value).dtype.kind in "iub"
+    return floats(op, argument, value, dtype if bare else None)
+
+
+def destination(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+    """Check `out=` in full, before anything is written, and return it as a plain ndarray."""
+    if out is None:
+        return None
+    if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or _is_masked(out)):
+        raise TypeError(message(op, "out", f"is a {type(out).__name__}", f"a NumPy array of dtype {dtype}"))
+    if out.dtype != dtype:
+        raise ValueError(message(op, "out", f"has dtype {out.dtype}", f"native {dtype}"))
+    if out.shape != shape:
+        raise ValueError(message(op, "out", f"has shape {out.shape}", str(shape)))
+    if not out.flags.writeable:
+        raise ValueError(message(op, "out", "is read-only", "a writable array"))
+    if 0 in out.strides and any(step == 0 and n > 1 for step, n in zip(out.strides, shape, strict=True)):
+        raise ValueError(message(op, "out", "is a broadcast view", "an array in which each element has its own memory"))
+    return np.asarray(out)
+
+
+def like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """Allocate an array in the memory order of `x`."""
+    # NumPy would put a broadcast axis innermost, which tears rows apart.
+    return np.empty_like(x, dtype, order="C" if 0 in x.strides else "K")
+
+
+def flowing(*arrays: Array | None) -> tuple[Any, ...]:
+    """Return views of arrays of one shape for the core to walk element by element: memory order, at least one axis."""
+    present = [a for a in arrays if a is not None]
+    ndim = present[0].ndim
+    if ndim == 0:
+        return tuple(None if a is None else a.reshape(1) for a in arrays)
+    if ndim > 1 and all(a.flags.f_contiguous for a in present):
+        return tuple(None if a is None else a.T for a in arrays)
+    return arrays
+
+
+@overload
+def apart(a: Array, out: Array) -> Array: ...
+@overload
+def apart(a: Array | None, out: Array) -> Array | None: ...
+def apart(a: Array | None, out: Array) -> Array | None:
+    """Copy `a` if it shares a part of its memory with `out`. An exact alias stays: the core works in place."""
+    return a.copy() if a is not None and _overlap(a, out) else a
+
+
+def unwrap(y: Array, out: object) -> Array:
+    """Return what the user sees: their own `out`, a scalar for no dimensions, else the array."""
+    if out is not None:
+        return out  # type: ignore[return-value]
+    return y if y.ndim else y[()]
+
+
+class Rows:
+    """How arrays of one shape fall into rows along `axis`."""
+
+    __slots__ = ("_axes", "_op", "_order", "classes", "count", "kept", "result", "shape")
+
+    def __init__(self, op: str, shape: tuple[int, ...], axis: Axis) -> None:
+        self._op, self.shape = op, shape
+        self._axes: tuple[int, ...]
+        self._order: tuple[int, ...] | None
+        self.result: tuple[int, ...]
+        self.kept: tuple[int, ...]
+        if shape and type(axis) is int and axis in (-1, len(shape) - 1):  # the usual case, ten times as fast
+            self._axes, self._order = (len(shape) - 1,), None
+            self.result, self.classes = shape[:-1], shape[-1]
+            self.kept = (*self.result, 1)
+        else:
+            self._axes = axes = _normalised(op, axis, len(shape))
+            others = [i for i in range(len(shape)) if i not in axes]
+            order = (*others, *axes)
+            self._order = None if order == tuple(range(len(shape))) else order
+            self.result = tuple([shape[i] for i in others])
+            self.classes = prod([shape[i] for i in axes])
+            self.kept = tuple([1 if i in axes else shape[i] for i in range(len(shape))])
+        self.count = prod(self.result)
+
+    @property
+    def merging(self) -> bool:
+        """Whether a row spans several axes, so that `of` may have to copy."""
+        return len(self._axes) > 1
+
+    def of(self, a: Array) -> Array:
+        """Return `a`, of the full shape, with its rows along the last axis. A view wherever strides allow one."""
+        moved = a if self._order is None else a.transpose(self._order)
+        return moved if len(self._axes) == 1 else moved.reshape(*self.result, self.classes)
+
+    def of_mask(self, mask: Array | None) -> Array | None:
+        """Return the rows of a mask, if there is one."""
+        return None if mask is None else self.of(mask)
+
+    def put_back(self, rows: Array, a: Array) -> None:
+        """Store what `of` could only copy."""
+        moved = a if self._order is None else a.transpose(self._order)
+        moved[...] = rows.reshape(moved.shape)
+
+    def temperature(self, value: ArrayLike | None) -> Array | None:
+        """Check `temperature=` and return it with one float64 per row, or None if it changes nothing."""
+        if value is None or (type(value) in (int, float) and value == 1):
+            return None
+        t = _plain(self._op, "temperature", value)
+        if t.dtype.kind not in "fiub" and not _is_float(t.dtype):
+            raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
+        t = t.astype(F64, copy=False)
+        good = np.isfinite(t) & (t > 0)
+        if not good.all():
+            raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
+        if t.shape == (self.count,):  # one for each row; where this broadcasts too, it means the same
+            t = t.reshape(self.kept)
+        return spread(self._op, "temperature", t, self.kept, f" or ({self.count},)").reshape(self.result)
+
+    def mask(self, where: ArrayLike | None) -> Array | None:
+        """Check `where=` and return it with the full shape."""
+        if where is None:
+            return None
+        mask = _plain(self._op, "where", where)
+        if mask.dtype != np.bool_:
+            raise TypeError(message(self._op, "where", f"has dtype {mask.dtype}", "bool"))
+        return spread(self._op, "where", mask, self.shape)
+
+
+def spread(op: str, argument: str, a: Array, shape: tuple[int, ...], or_else: str = "") -> Array:
+    """Broadcast `a` to `shape`, as a read-only view."""
+    if a.shape == shape:
+        return a
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        accepted = f"shapes that broadcast to {shape}{or_else}"
+        raise ValueError(message(op, argument, f"has shape {a.shape}", accepted)) from None
+
+
+def _plain(op: str, argument: str, value: ArrayLike) -> Array:
+    if type(value) is np.ndarray:
+        return value
+    if _is_masked(value):
+        raise TypeError(message(op, argument, "is a masked array", "a plain array, with where= for the mask"))
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise ValueError(message(op, argument, f"makes no array ({error})", "arrays and nested lists")) from None
+
+
+def _is_masked(value: object) -> bool:
+    ma = sys.modules.get("numpy.ma")  # NumPy loads it on demand, and so it stays
+    return ma is not None and isinstance(value, ma.MaskedArray)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.num in _FLOATS or dtype.type.__name__ == "bfloat16"
+
+
+def _hint(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "V" and dtype.itemsize == 2:
+        return f"{_ACCEPTED}. If these bytes are bfloat16, use x.view(ml_dtypes.bfloat16)"
+    return _ACCEPTED
+
+
+def _wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
+    accepted = "float16, bfloat16 (ml_dtypes), float32, float64"
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(message(op, "dtype", f"is {dtype!r}", accepted)) from None
+    if not _is_float(kind):
+        raise TypeError(message(op, "dtype", f"is {kind}", accepted))
+    return kind.newbyteorder("=")
+
+
+def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    if ndim == 0 and given in [(0,), (-1,)]:  # a scalar is a row of one, as in PyTorch
+        return ()
+    axes = set()
+    for a in given:
+        try:
+            i = index(a)
+        except TypeError:
+            raise TypeError(message(op, "axis", f"is {axis!r}", "an int, a tuple of ints, or None")) from None
+        if not -ndim <= i < ndim:
+            accepted = f"{-ndim} to {ndim - 1}" if ndim else "-1, 0, None"
+            raise np.exceptions.AxisError(i, ndim, f"{op}: axis is {i}; accepted: {accepted}")
+        if i % ndim in axes:
+            raise ValueError(message(op, "axis", f"is {axis!r}, which repeats an axis", "different axes"))
+        axes.add(i % ndim)
+    return tuple(sorted(axes))
+
+
+def _overlap(a: Array, out: Array) -> bool:
+    """Whether `a` and `out` share memory without being the same array."""
+    if a is out or not np.may_share_memory(a, out):
+        return False
+    same = a.shape == out.shape and a.strides == out.strides and a.dtype == out.dtype
+    if same and a.__array_interface__["data"][0] == out.__array_interface__["data"][0]:
+        return False
+    try:
+        return np.shares_memory(a, out, max_work=_policy.OVERLAP_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True

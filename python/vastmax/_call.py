@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one road from a public function to the core: dtype, axis, destination, backend, run.
+
+One function for each shape of op. `op` is the name that users call, errors name and, but for `kernel`, the core knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _arrays, _config, _core
+from ._arrays import Rows
+from ._choose import Choice, choose
+from .errors import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ._arrays import Array, Axis, Reduced
+
+    Rest = tuple[int, int]
+
+
+class Planned(Exception):  # noqa: N818 - it reports no error
+    """What a call is about to do, raised in its place while `explain` asks."""
+
+    def __init__(self, op: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(op)
+        self.op, self.choice, self.rows, self.classes, self.dtype = op, choice, rows, classes, dtype
+
+
+def norm_map(
+    op: str,
+    x: ArrayLike,
+    axis: Axis,
+    temperature: ArrayLike | None,
+    where: ArrayLike | None,
+    out: Array | None,
+    dtype: DTypeLike | None,
+) -> Array:
+    """Run softmax or log_softmax."""
+    _expect_cpu(op, x)
+    logits = _arrays.floats(op, "x", x, dtype)
+    rows = Rows(op, logits.shape, axis)
+    t, mask = rows.temperature(temperature), rows.mask(where)
+    y = _arrays.destination(op, out, logits.shape, logits.dtype)
+    rest = _options(op, rows.count, rows.classes, logits.dtype)
+    if y is None:
+        y = _arrays.like(logits)
+    else:
+        logits, t, mask = _arrays.apart(logits, y), _arrays.apart(t, y), _arrays.apart(mask, y)
+    _fill_rows(getattr(_core, op), rows, (rows.of(logits),), y, t, rows.of_mask(mask), *rest)
+    return _arrays.unwrap(y, out)
+
+
+def norm_reduce(
+    op: str,
+    a: ArrayLike,
+    axis: Axis,
+    b: ArrayLike | None,
+    keepdims: bool,
+    return_sign: bool,
+    temperature: ArrayLike | None,
+    where: ArrayLike | None,
+    out: Array | None,
+    dtype: DTypeLike | None,
+) -> Reduced | tuple[Reduced, Reduced]:
+    """Run logsumexp, with weights `b` or without."""
+    _expect_cpu(op, a, b)
+    logits = _arrays.floats(op, "a", a, dtype)
+    weights = None
+    shape = logits.shape
+    if b is not None:
+        bare = type(b) in (bool, int, float)  # takes the dtype of a, as in NumPy
+        weights = _arrays.floats(op, "b", b, logits.dtype if dtype is None and bare else dtype)
+        logits, weights = _arrays.alike(logits, weights)
+        try:
+            shape = np.broadcast_shapes(shape, weights.shape)
+        except ValueError:
+            accepted = f"shapes that broadcast with a, of shape {shape}"
+            raise ValueError(message(op, "b", f"has shape {weights.shape}", accepted)) from None
+    rows = Rows(op, shape, axis)
+    t, mask = rows.temperature(temperature), rows.mask(where)
+    result = _arrays.reduction_dtype(logits.dtype)
+    y = _arrays.destination(op, out, rows.kept if keepdims else rows.result, result)
+    rest = _options(op if weights is None else f"{op}_weighted", rows.count, rows.classes, logits.dtype)
+    if y is None:
+        y = np.empty(rows.kept if keepdims else rows.result, result)
+    else:
+        logits, weights = _arrays.apart(logits, y), _arrays.apart(weights, y)
+        t, mask = _arrays.apart(t, y), _arrays.apart(mask, y)
+    x = rows.of(_arrays.spread(op, "a", logits, shape))
+    value = y.reshape(rows.result)  # drops axes of length 1: a view
+    sign = None
+    if weights is not None:
+        sign = np.empty(rows.result, result) if return_sign else None
+        w = rows.of(_arrays.spread(op, "b", weights, shape))
+        _core.logsumexp_weighted(x, w, value, sign, t, rows.of_mask(mask), *rest)
+    else:
+        _core.logsumexp(x, value, t, rows.of_mask(mask), *rest)
+        if return_sign:  # of a sum of positive terms
+            sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
+    if sign is None:
+        return _arrays.unwrap(y, out)
+    return _arrays.unwrap(y, out), _arrays.unwrap(sign.reshape(y.shape), None)
+
+
+def norm_grad(
+    op: str,
+    grad_output: ArrayLike,
+    a: ArrayLike,
+    axis: Axis,
+    temperature: ArrayLike | None,
+    where: ArrayLike | None,
+    out: Array | None,
+) -> Array:
+    """Run logsumexp_backward."""
+    _expect_cpu(op, grad_output, a)
+    logits = _arrays.floats(op, "a", a)
+    grad = _arrays.joining(op, "grad_output", grad_output, logits.dtype)
+    if grad.dtype == _arrays.F64:
+        logits, grad = _arrays.alike(logits, grad)
+    rows = Rows(op, logits.shape, axis)
+    if grad.shape not in (rows.result, rows.kept):
+        raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", f"{rows.result} or {rows.kept}"))
+    grad = grad.reshape(rows.result).astype(_arrays.reduction_dtype(logits.dtype), copy=False)
+    t, mask = rows.temperature(temperature), rows.mask(where)
+    y = _arrays.destination(op, out, logits.shape, logits.dtype)
+    rest = _options(op, rows.count, rows.classes, logits.dtype)
+    if y is None:
+        y = _arrays.like(logits)
+    else:
+        logits, t, mask = _arrays.apart(logits, y), _arrays.apart(t, y), _arrays.apart(mask, y)
+        grad = grad.copy() if np.may_share_memory(grad, y) else grad
+    _fill_rows(getattr(_core, op), rows, (grad, rows.of(logits)), y, t, rows.of_mask(mask), *rest)
+    return _arrays.unwrap(y, out)
+
+
+def row_grad(
+    op: str,
+    grad_output: ArrayLike,
+    output: ArrayLike,
+    axis: Axis,
+    temperature: ArrayLike | None,
+    out: Array | None,
+) -> Array:
+    """Run the backward op of softmax or log_softmax."""
+    grad, forward = _pair(op, grad_output, "output", output)
+    rows = Rows(op, forward.shape, axis)
+    t = rows.temperature(temperature)
+    y = _arrays.destination(op, out, forward.shape, forward.dtype)
+    rest = _options(op, rows.count, rows.classes, forward.dtype)
+    if y is None:
+        y = _arrays.like(forward)
+    else:
+        grad, forward, t = _arrays.apart(grad, y), _arrays.apart(forward, y), _arrays.apart(t, y)
+    _fill_rows(getattr(_core, op), rows, (rows.of(grad), rows.of(forward)), y, t, *rest)
+    return _arrays.unwrap(y, out)
+
+
+def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: float = 1.0) -> Array:
+    """Run an op that maps each element alone."""
+    _expect_cpu(op, x)
+    values = _arrays.floats(op, "x", x, dtype)
+    y = _arrays.destination(op, out, values.shape, values.dtype)
+    rest = _options(op, 1, values.size, values.dtype)
+    if y is None:
+        y = _arrays.like(values)
+    else:
+        values = _arrays.apart(values, y)
+    getattr(_core, op)(*_arrays.flowing(values, y), beta, *rest)
+    return _arrays.unwrap(y, out)
+
+
+def elementwise_grad(
+    op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: float = 1.0
+) -> Array:
+    """Run the backward op of an element-wise one; `argument` names what it saved."""
+    grad, kept = _pair(op, grad_output, argument, saved)
+    y = _arrays.destination(op, out, kept.shape, kept.dtype)
+    rest = _options(op, 1, kept.size, kept.dtype)
+    if y is None:
+        y = _arrays.like(kept)
+    else:
+        grad, kept = _arrays.apart(grad, y), _arrays.apart(kept, y)
+    getattr(_core, op)(*_arrays.flowing(grad, kept, y), beta, *rest)
+    return _arrays.unwrap(y, out)
+
+
+def elementwise_loss(
+    op: str,
+    x: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    pos_weight: ArrayLike | None,
+    reduction: str,
+    return_grad: bool,
+) -> Reduced | tuple[Reduced, Array]:
+    """Run binary_cross_entropy_with_logits."""
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
+    _expect_cpu(op, x, target, weight, pos_weight)
+    logits = _arrays.floats(op, "input", x)
+    others = {"target": _arrays.joining(op, "target", target, logits.dtype)}
+    if weight is not None:
+        others["weight"] = _arrays.joining(op, "weight", weight, logits.dtype)
+    if pos_weight is not None:
+        others["pos_weight"] = _arrays.joining(op, "pos_weight", pos_weight, logits.dtype)
+    logits, *joined = _arrays.alike(logits, *others.values())
+    others = dict(zip(others, joined, strict=True))
+    shape = logits.shape
+    if others["target"].shape != shape:
+        raise ValueError(message(op, "target", f"has shape {others['target'].shape}", f"the shape of input, {shape}"))
+    others = {name: _arrays.spread(op, name, a, shape) for name, a in others.items()}
+    rest = _options(op, 1, logits.size, logits.dtype)
+
+    kind = _arrays.reduction_dtype(logits.dtype)
+    loss = _arrays.like(logits, kind) if reduction == "none" else None
+    grad = _arrays.like(logits) if return_grad else None
+    scale = 1.0 / max(logits.size, 1) if reduction == "mean" else 1.0
+    arrays = (logits, others["target"], others.get("weight"), others.get("pos_weight"), loss, grad)
+    x1, t1, w1, p1, loss1, grad1 = _arrays.flowing(*arrays)
+    total = _core.bce_with_logits(x1, t1, w1, p1, loss1, grad1, scale, *rest)
+    reduced: Reduced
+    if loss is not None:
+        reduced = _arrays.unwrap(loss, None)
+    else:
+        with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
+            reduced = (np.float64(total) / (logits.size if reduction == "mean" else 1)).astype(kind)
+    return reduced if grad is None else (reduced, _arrays.unwrap(grad, None))
+
+
+def _expect_cpu(op: str, *arrays: object) -> None:
+    """Turn arrays on a GPU away with the reason, before NumPy fails to convert them."""
+    for a in arrays:
+        if type(a) is not np.ndarray and _arrays.home(a) != "cpu":
+            choose(op, _arrays.home(a), None, 0, 0)
+
+
+def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
+    """Choose the backend of a call that is ready to run, and return the core's trailing arguments."""
+    options = _config.current()
+    choice = choose(op, "cpu", options.device, rows, classes)
+    if options.explaining:
+        raise Planned(op, choice, rows, classes, dtype)
+    return options.threads, options.isa
+
+
+def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> tuple[Array, ...]:
+    """Bring a gradient and what the forward pass saved to one dtype; their shapes must agree."""
+    _expect_cpu(op, grad_output, saved)
+    kept = _arrays.floats(op, argument, saved)
+    grad = _arrays.joining(op, "grad_output", grad_output, kept.dtype)
+    if grad.shape != kept.shape:
+        accepted = f"the shape of {argument}, {kept.shape}"
+        raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", accepted))
+    return _arrays.alike(grad, kept)
+
+
+def _fill_rows(
+    kernel: Callable[..., None], rows: Rows, inputs: tuple[Array, ...], y: Array, *arguments: Array | int | None
+) -> None:
+    """Run a kernel that writes `y`, by way of a temporary where its rows cannot be a view."""
+    target = rows.of(y)
+    kernel(*inputs, target, *arguments)
+    if rows.merging and not np.may_share_memory(target, y):
+        rows.put_back(target, y)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads, instruction set and device: process defaults, environment, and the `config` context."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
+from operator import index
+from threading import RLock
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import _core
+from ._choose import DEVICES
+from .errors import message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+
+class Options(NamedTuple):
+    """What a call runs with. Zero threads and isa -1 mean the process default, which the core holds."""
+
+    threads: int = 0
+    isa: int = -1
+    device: str | None = None
+    explaining: bool = False
+
+
+scope: ContextVar[Options | None] = ContextVar("vastmax_config", default=None)
+plain = False  # the environment has been read, and asks for nothing that the core's small entries cannot do
+
+_defaults = Options()
+_settled = False
+_lock = RLock()
+_source: dict[str, str] = {}  # what set a process default, where the core did not
+
+
+def current() -> Options:
+    """Return the options of a call made here and now."""
+    if not _settled:
+        settle()
+    return scope.get() or _defaults
+
+
+def settle() -> None:
+    """Read the environment, once. A bad value is dropped with a warning."""
+    global _settled, plain
+    complaints = []
+    with _lock:
+        if _settled:
+            return
+        for name, apply in _ENVIRONMENT.items():
+            text = os.environ.get(name, "").strip()
+            try:
+                if text:
+                    apply(name, text)
+            except ValueError as error:
+                complaints.append(f"{error}. It is ignored.")
+        plain = _defaults.device != "cuda"
+        _settled = True
+    for complaint in complaints:  # after the flag: a warning turned into an error is raised once
+        warnings.warn(complaint, RuntimeWarning, stacklevel=3)
+
+
+def _threads_from_environment(name: str, text: str) -> None:
+    if not text.isdecimal():
+        raise ValueError(message("environment", name, f"is {text!r}", _ANY_THREADS))
+    _core.set_num_threads(_threads("environment", name, int(text)))
+    _source["threads"] = name
+
+
+def _isa_from_environment(name: str, text: str) -> None:
+    _core.set_isa(_isa("environment", name, text))
+    _source["isa"] = name
+
+
+def _device_from_environment(name: str, text: str) -> None:
+    global _defaults
+    _defaults = Options(device=_device("environment", name, text))
+    _source["device"] = name
+
+
+_ENVIRONMENT = {
+    "VASTMAX_NUM_THREADS": _threads_from_environment,
+    "VASTMAX_ISA": _isa_from_environment,
+    "VASTMAX_DEVICE": _device_from_environment,
+}
+_ANY_THREADS = "an int >= 1; it may exceed the cores"
+
+
+def config(
+    *, threads: int | None = None, isa: str | None = None, device: str | None = None
+) -> AbstractContextManager[None]:
+    """Run the calls in a `with` block with other settings; the bits of CPU results do not change.
+
+    Settings belong to the current thread or asyncio task. Inner blocks override outer ones.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Threads that a call may use, >= 1. May exceed the number of cores.
+    isa : str, optional
+        Instruction set, one of `available_isas`.
+    device : {"cpu", "cuda", "auto"}, optional
+        Where to compute. By default data stays where it lives; "auto" lets size decide.
+
+    Returns
+    -------
+    context manager
+        For use in a `with` statement, once.
+
+    Raises
+    ------
+    ValueError
+        If a setting is not one of those above. An absent backend is reported by the call that needs it.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> with vastmax.config(threads=2):
+    ...     vastmax.get_num_threads()
+    2
+    """
+    return using(
+        threads=None if threads is None else _threads("config", "threads", threads),
+        isa=None if isa is None else _isa("config", "isa", isa),
+        device=None if device is None else _device("config", "device", device),
+    )
+
+
+@contextmanager
+def using(
+    threads: int | None = None, isa: int | None = None, device: str | None = None, explaining: bool = False
+) -> Iterator[None]:
+    """Change options of the calls in a `with` block; what is not given stays."""
+    outer = current()
+    inner = Options(
+        outer.threads if threads is None else threads,
+        outer.isa if isa is None else isa,
+        outer.device if device is None else device,
+        outer.explaining or explaining,
+    )
+    token = scope.set(inner)
+    try:
+        yield
+    finally:
+        scope.reset(token)
+
+
+def get_num_threads() -> int:
+    """Return the number of threads that a call made here may use.
+
+    Returns
+    -------
+    int
+        From the enclosing `config`, else `set_num_threads`, else the environment variables
+        `VASTMAX_NUM_THREADS` and `OMP_NUM_THREADS`, else the CPU affinity and cgroup quota of the process.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.get_num_threads() >= 1
+    True
+    """
+    return current().threads or _core.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that a call may use, for the whole process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; may exceed the number of cores. Results have the same bits for any `n`.
+
+    Raises
+    ------
+    ValueError
+        If `n` < 1.
+    TypeError
+        If `n` is not an int.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.set_num_threads(vastmax.get_num_threads())
+    """
+    settle()  # else the environment would override this at the first call
+    _core.set_num_threads(_threads("set_num_threads", "n", n))
+    _source["threads"] = "set_num_threads"
+
+
+def available_isas() -> tuple[str, ...]:
+    """Return the instruction sets that this build has and this CPU runs, slowest first.
+
+    Returns
+    -------
+    tuple of str
+        Some of "scalar", "avx2", "avx512", "neon".
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.available_isas()[0]
+    'scalar'
+    """
+    return tuple(name for i, name in enumerate(_core.isas()) if _core.isa_runnable(i))
+
+
+def active_isa() -> str:
+    """Return the instruction set that a call made here runs on.
+
+    Returns
+    -------
+    str
+        From the enclosing `config`, else `VASTMAX_ISA`, else the fastest of `available_isas`.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.active_isa() in vastmax.available_isas()
+    True
+    """
+    chosen = current().isa
+    return _core.isas()[_core.get_isa() if chosen < 0 else chosen]
+
+
+def sources() -> dict[str, str]:
+    """Say where the threads, isa and device of a call made here come from."""
+    options = current()
+    return {
+        "threads": "config" if options.threads else _source.get("threads", _core.threads_source()),
+        "isa": "config" if options.isa >= 0 else _source.get("isa", "fastest available"),
+        "device": "config" if options.device != _defaults.device else _source.get("device", "default"),
+    }
+
+
+def _threads(op: str, argument: str, n: int) -> int:
+    try:
+        count = index(n)
+    except TypeError:
+        raise TypeError(message(op, argument, f"is {n!r}", _ANY_THREADS)) from None
+    if not 1 <= count < 2**31:
+        raise ValueError(message(op, argument, f"is {n!r}", _ANY_THREADS))
+    return count
+
+
+def _isa(op: str, argument: str, name: str) -> int:
+    if name not in available_isas():
+        built = ", ".join(_core.isas())
+        accepted = f"{', '.join(available_isas())} (built: {built})"
+        raise ValueError(message(op, argument, f"is {name!r}", accepted))
+    return _core.isas().index(name)
+
+
+def _device(op: str, argument: str, name: str) -> str:
+    if name not in DEVICES:
+        raise ValueError(message(op, argument, f"is {name!r}", ", ".join(DEVICES)))
+    return name

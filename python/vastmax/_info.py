@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this build and machine offer, and what a call would do on them."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _config, _core, _policy
+from ._call import Planned
+from ._choose import ABSENT
+from ._version import __version__
+from .errors import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OPTIONAL = ("ml_dtypes", "threadpoolctl", "scipy", "torch", "onnxruntime", "rich", "matplotlib", "wordsegment")
+
+
+class Info(dict[str, Any]):
+    """Nested plain values, laid out for reading when printed."""
+
+    def __repr__(self) -> str:
+        return "\n".join(_lines(self, ""))
+
+
+def _lines(values: dict[str, Any], indent: str) -> list[str]:
+    lines = []
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            lines.append(f"{indent}{key:<{width}}  {text}")
+    return lines
+
+
+def info() -> Info:
+    """Return what this build has, what this machine runs and what is set, with the source of each setting.
+
+    Returns
+    -------
+    dict
+        Plain values, fit for JSON, that print as a table. Optional packages are found, not imported.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.info()["isa"]["active"] == vastmax.active_isa()
+    True
+    """
+    source = _config.sources()
+    return Info(
+        vastmax=__version__,
+        python=platform.python_version(),
+        numpy=np.__version__,
+        platform=platform.platform(),
+        isa={
+            "active": _config.active_isa(),
+            "source": source["isa"],
+            "runnable": list(_config.available_isas()),
+            "built": list(_core.isas()),
+        },
+        threads={"count": _config.get_num_threads(), "source": source["threads"]},
+        device={"wish": _config.current().device, "source": source["device"]},
+        cuda=ABSENT.get("cuda", "built"),
+        caches=dict(_core.caches()),
+        build=dict(_core.build_config()),
+        packages={name: _version_of(name) for name in _OPTIONAL},
+    )
+
+
+def _version_of(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and needed here only
+
+    if importlib.util.find_spec(package) is None:
+        return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown version"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a call would be served; see `explain`."""
+
+    op: str
+    backend: str
+    isa: str
+    threads: int
+    strategy: str
+    rows: int
+    classes: int
+    dtype: str
+    bytes: int
+    reason: str
+
+    def __str__(self) -> str:
+        return "\n".join(f"{field.name:<8}  {getattr(self, field.name)}" for field in fields(self))
+
+
+def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Plan:
+    """Return how a call of a vastmax function would be served, without computing or writing anything.
+
+    Parameters
+    ----------
+    fn : callable
+        A function of vastmax.
+    *args, **kwargs
+        What it would be called with.
+
+    Returns
+    -------
+    Plan
+        `op`, `backend`, `isa`, `threads`, `strategy` ("serial"; "rows": whole rows in parallel; "split": parts of a row
+        in parallel), `rows`, `classes`, `dtype`, `bytes` (estimated traffic beyond the caches) and `reason`.
+
+    Raises
+    ------
+    TypeError
+        If `fn` is no vastmax function that computes.
+    Exception
+        What the call itself would raise for these arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> plan = vastmax.explain(vastmax.logsumexp, np.zeros((3, 5), np.float32), axis=-1)
+    >>> plan.backend, plan.strategy, plan.rows, plan.classes, plan.dtype
+    ('cpu', 'serial', 3, 5, 'float32')
+    """
+    if not getattr(fn, "__module__", "").startswith("vastmax."):
+        raise TypeError(message("explain", "fn", f"is {fn!r}", "functions of vastmax that compute"))
+    try:
+        with _config.using(explaining=True):
+            fn(*args, **kwargs)
+    except Planned as planned:
+        return _plan(planned)
+    raise TypeError(message("explain", "fn", f"is {fn!r}", "functions of vastmax that compute"))
+
+
+def _plan(call: Planned) -> Plan:
+    itemsize = call.dtype.itemsize
+    strategy, threads, tasks = _core.plan(call.rows, call.classes, itemsize, _config.get_num_threads())
+    how = {
+        "serial": "one thread: too little work to share",
+        "rows": f"{call.rows} rows in {tasks} tasks",
+        "split": f"few long rows, each cut into blocks of {_core.block_length(itemsize)}, in {tasks} tasks",
+    }
+    reads, writes, again = _policy.TRAFFIC[call.op]
+    if call.classes * itemsize > _core.caches().get("l2", 0):
+        reads += again
+    return Plan(
+        op=call.op,
+        backend=call.choice.backend,
+        isa=_config.active_isa(),
+        threads=threads,
+        strategy=strategy,
+        rows=call.rows,
+        classes=call.classes,
+        dtype=call.dtype.name,
+        bytes=call.rows * call.classes * itemsize * (reads + writes),
+        reason=f"{call.choice.reason}; {how.get(strategy, strategy)}",
+    )

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers that steer the Python layer. They may change speed, never an answer."""
+
+# Elements from which device="auto" moves NumPy data to a GPU, per op. None has been measured to win
+# with its copies counted, so all of it stays on the CPU.
+WORTH_COPYING: dict[str, int] = {}
+
+# Work allowed to the exact test for overlapping memory. An undecided pair is copied, which costs time only.
+OVERLAP_WORK = 1000
+
+# Arrays of the size of the logits that an op reads, writes, and reads again once a row no longer fits L2.
+TRAFFIC: dict[str, tuple[int, int, int]] = {
+    "softmax": (1, 1, 1),
+    "log_softmax": (1, 1, 1),
+    "softmax_backward": (2, 1, 2),
+    "log_softmax_backward": (2, 1, 2),
+    "logsumexp": (1, 0, 0),
+    "logsumexp_weighted": (2, 0, 0),
+    "logsumexp_backward": (1, 1, 1),
+    "softplus": (1, 1, 0),
+    "sigmoid": (1, 1, 0),
+    "log_sigmoid": (1, 1, 0),
+    "logit": (1, 1, 0),
+    "softplus_backward": (2, 1, 0),
+    "sigmoid_backward": (2, 1, 0),
+    "log_sigmoid_backward": (2, 1, 0),
+    "binary_cross_entropy_with_logits": (2, 1, 0),
+}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binary cross-entropy of logits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, overload
+
+from . import _call
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array, Reduced
+
+
+@overload
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = ...,
+    *,
+    pos_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+    return_grad: Literal[False] = ...,
+) -> Reduced: ...
+@overload
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = ...,
+    *,
+    pos_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+    return_grad: Literal[True],
+) -> tuple[Reduced, Array]: ...
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,  # noqa: A002 - PyTorch's name
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    pos_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    return_grad: bool = False,
+) -> Reduced | tuple[Reduced, Array]:
+    r"""Return the cross-entropy between `target` and the sigmoid of `input`, and its gradient if asked.
+
+    .. math:: \ell_i = w_i \, [\, p_i \, t_i \, \log(1 + e^{-x_i}) + (1 - t_i) \log(1 + e^{x_i}) \,]
+
+    Parameters
+    ----------
+    input : array_like
+        :math:`x`, logits of any shape; dtypes as in `softmax`.
+    target : array_like
+        :math:`t`, of the same shape, usually in [0, 1]. Integers and bool take the dtype of `input`.
+    weight, pos_weight : array_like, optional
+        :math:`w` of the elements and :math:`p` of positive targets. Both broadcast to `input`.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the number of elements.
+    return_grad : bool, default False
+        Return the gradient of the reduced loss with respect to `input` too, made in the same read; for "none",
+        that of each element's own loss.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        float64 for float64 logits (and what becomes float64), else float32.
+    grad : ndarray
+        With `return_grad`: the shape and dtype of `input`. Where the dtypes of the arguments differ, the widest.
+
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array.
+    ValueError
+        If `target` has another shape, a weight does not broadcast, or `reduction` is unknown.
+
+    Accuracy
+    --------
+    At most 8 ULP for each element.
+
+    Special values
+    --------------
+    No finite logit overflows. The mean of no elements is NaN, their sum 0. NaN stays.
+
+    Notes
+    -----
+    Semantics of `torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> x = np.zeros(4, np.float32)
+    >>> vastmax.binary_cross_entropy_with_logits(x, [0, 1, 1, 0])
+    np.float32(0.6931472)
+    >>> loss, grad = vastmax.binary_cross_entropy_with_logits(x, [0, 1, 1, 0], return_grad=True)
+    >>> grad
+    array([ 0.125, -0.125, -0.125,  0.125], dtype=float32)
+    """
+    return _call.elementwise_loss(
+        "binary_cross_entropy_with_logits", input, target, weight, pos_weight, reduction, return_grad
+    )

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""logsumexp and its gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, overload
+
+from . import _call, _config
+from ._core import logsumexp_small
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ._arrays import Array, Axis, Reduced
+
+_LAST = -1
+
+
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = ...,
+    b: ArrayLike | None = ...,
+    keepdims: bool = ...,
+    return_sign: Literal[False] = ...,
+    *,
+    temperature: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    out: Array | None = ...,
+    dtype: DTypeLike | None = ...,
+) -> Reduced: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = ...,
+    b: ArrayLike | None = ...,
+    keepdims: bool = ...,
+    *,
+    return_sign: Literal[True],
+    temperature: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    out: Array | None = ...,
+    dtype: DTypeLike | None = ...,
+) -> tuple[Reduced, Reduced]: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis,
+    b: ArrayLike | None,
+    keepdims: bool,
+    return_sign: Literal[True],
+    *,
+    temperature: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    out: Array | None = ...,
+    dtype: DTypeLike | None = ...,
+) -> tuple[Reduced, Reduced]: ...
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    *,
+    temperature: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+) -> Reduced | tuple[Reduced, Reduced]:
+    r"""Return the logarithm of a sum of exponentials, in one read of the logits.
+
+    .. math:: \log \sum_j b_j \, e^{a_j / T}
+
+    Parameters
+    ----------
+    a : array_like
+        Logits of any shape and real dtype; dtypes as in `softmax`.
+    axis : int, tuple of int, or None, default None
+        Axes to reduce; None means all.
+    b : array_like, optional
+        Weights that broadcast against `a`; may be negative. A weight of 0 removes its term.
+    keepdims : bool, default False
+        Keep reduced axes, with length 1.
+    return_sign : bool, default False
+        Return the sign of the sum too; else a negative sum gives NaN.
+    temperature, dtype
+        As in `softmax`.
+    where : array_like of bool, optional
+        Broadcasts to `a` (and `b`). False entries take no part, whatever they hold.
+    out : ndarray, optional
+        Where to write the result: its shape and dtype.
+
+    Returns
+    -------
+    result : scalar or ndarray
+        float64 for float64 logits (and what becomes float64), else float32; `out` if given.
+    sign : scalar or ndarray
+        With `return_sign`: -1, 0, 1 or NaN, in the dtype of the result.
+
+    Raises
+    ------
+    TypeError
+        If `a` or `b` is complex, longdouble, object, text or a masked array, or `where` is not bool.
+    ValueError
+        If `axis`, `temperature`, a shape, or `out` is not as above. Nothing has been written then.
+
+    Accuracy
+    --------
+    At most 1 ULP (float64: 2) of the larger of the result and the largest logit, in magnitude. Where the
+    largest logit is exactly 0: 4 ULP of the result.
+
+    Special values
+    --------------
+    A row of -inf alone, emptied by `where` or `b`, or without elements gives -inf; +inf gives +inf; NaN gives NaN.
+    Exact cancellation gives -inf with sign 0, and +inf with weight -1 gives +inf with sign -1.
+
+    Notes
+    -----
+    Signature and weights follow `scipy.special.logsumexp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> vastmax.logsumexp([1000.0, 1000.0])
+    np.float64(1000.6931471805599)
+    >>> vastmax.logsumexp(np.zeros((2, 1), np.float32), axis=-1)
+    array([0., 0.], dtype=float32)
+    >>> vastmax.logsumexp([3.0, 3.0], b=[1.0, -2.0], return_sign=True)
+    (np.float64(3.0), np.float64(-1.0))
+    """
+    if (
+        (axis is None or axis is _LAST)  # the core takes one axis only here, for which both mean the same
+        and b is None
+        and keepdims is False
+        and return_sign is False
+        and temperature is None
+        and where is None
+        and out is None
+        and dtype is None
+        and _config.plain
+        and _config.scope.get() is None
+        and (small := logsumexp_small(a)) is not None
+    ):
+        return small
+    return _call.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
+
+
+def logsumexp_backward(
+    grad_output: ArrayLike,
+    a: ArrayLike,
+    axis: Axis = None,
+    *,
+    temperature: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    out: Array | None = None,
+) -> Array:
+    r"""Return the gradient with respect to the logits of `logsumexp` without weights.
+
+    .. math:: \partial a_i = g \, \mathrm{softmax}(a / T)_i / T
+
+    Parameters
+    ----------
+    grad_output : array_like
+        :math:`g`, the gradient with respect to the result, of its shape with or without `keepdims`.
+    a, axis, temperature, where
+        As given to `logsumexp`.
+    out : ndarray, optional
+        Where to write: the shape and dtype of the gradient. May be `a`.
+
+    Returns
+    -------
+    ndarray
+        The shape of `a`, and its dtype unless `grad_output` holds float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `logsumexp`, and ValueError if `grad_output` has another shape.
+
+    Accuracy
+    --------
+    That of `softmax`, and one rounding more.
+
+    Special values
+    --------------
+    A row of -inf alone has gradient 0, and so have entries that `where` hides.
+
+    Notes
+    -----
+    The logits are read once, twice for rows that do not fit the cache; probabilities are not stored.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.logsumexp_backward(1.0, [2.0, 2.0, float("-inf")])
+    array([0.5, 0.5, 0. ])
+    """
+    return _call.norm_grad("logsumexp_backward", grad_output, a, axis, temperature, where, out)

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""softplus, sigmoid, log_sigmoid and their gradients."""
+
+from __future__ import annotations
+
+from math import isfinite
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from . import _call, _config
+from ._core import log_sigmoid_small, sigmoid_small, softplus_small
+from .errors import message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ._arrays import Array
+
+_ONE = 1.0
+
+
+def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
+    r"""Return the smooth form of ``max(x, 0)``, element by element.
+
+    .. math:: y = \log(1 + e^{\beta x}) / \beta
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    beta : float, default 1.0
+        Sharpness, finite and > 0.
+    out : ndarray, optional
+        Where to write: the shape of `x` and the dtype of the result. May be `x`.
+    dtype : dtype, optional
+        Converts `x` first: float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError
+        If `x` is complex, longdouble, object, text or a masked array, or `beta` is not a number.
+    ValueError
+        If `beta` or `out` is not as above. Nothing has been written then.
+
+    Accuracy
+    --------
+    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
+
+    Special values
+    --------------
+    softplus(-0.0) = ln 2, softplus(+inf) = +inf, softplus(-inf) = 0, NaN stays. There is no threshold.
+
+    Notes
+    -----
+    Signature as in PyTorch, whose `threshold` is not needed here.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.softplus([float("-inf"), 0.0, 1000.0])
+    array([0.00000000e+00, 6.93147181e-01, 1.00000000e+03])
+    """
+    if (
+        beta is _ONE
+        and out is None
+        and dtype is None
+        and _config.plain
+        and _config.scope.get() is None
+        and (small := softplus_small(x)) is not None
+    ):
+        return small
+    return _call.elementwise("softplus", x, out, dtype, _sharpness("softplus", beta))
+
+
+def sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
+    r"""Return the logistic function, element by element.
+
+    .. math:: y = 1 / (1 + e^{-x})
+
+    Parameters
+    ----------
+    x, out, dtype
+        As in `softplus`.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softplus`.
+
+    Accuracy
+    --------
+    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
+
+    Special values
+    --------------
+    sigmoid(+inf) = 1, sigmoid(-inf) = 0, NaN stays.
+
+    Notes
+    -----
+    `scipy.special.expit` and `torch.sigmoid` are the same function.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.sigmoid([float("-inf"), 0.0, float("inf")])
+    array([0. , 0.5, 1. ])
+    """
+    if (
+        out is None
+        and dtype is None
+        and _config.plain
+        and _config.scope.get() is None
+        and (small := sigmoid_small(x)) is not None
+    ):
+        return small
+    return _call.elementwise("sigmoid", x, out, dtype)
+
+
+def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
+    r"""Return the logarithm of the logistic function, element by element.
+
+    .. math:: y = -\log(1 + e^{-x})
+
+    Parameters
+    ----------
+    x, out, dtype
+        As in `softplus`.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softplus`.
+
+    Accuracy
+    --------
+    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
+
+    Special values
+    --------------
+    log_sigmoid(+inf) = 0, log_sigmoid(-inf) = -inf, NaN stays.
+
+    Notes
+    -----
+    `scipy.special.log_expit` and `torch.nn.functional.logsigmoid` are the same function.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.log_sigmoid([-1000.0, 0.0])
+    array([-1.00000000e+03, -6.93147181e-01])
+    """
+    if (
+        out is None
+        and dtype is None
+        and _config.plain
+        and _config.scope.get() is None
+        and (small := log_sigmoid_small(x)) is not None
+    ):
+        return small
+    return _call.elementwise("log_sigmoid", x, out, dtype)
+
+
+def softplus_backward(grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, *, out: Array | None = None) -> Array:
+    r"""Return the gradient with respect to `x` of `softplus`.
+
+    .. math:: \partial x = g \, / (1 + e^{-\beta x})
+
+    Parameters
+    ----------
+    grad_output : array_like
+        :math:`g`, of the shape of `x`.
+    x, beta
+        As given to `softplus`.
+    out : ndarray, optional
+        Where to write: the shape of `x` and the dtype of the result. May be either input.
+
+    Returns
+    -------
+    ndarray
+        The shape of `x`. Where the dtypes of the inputs differ, the wider.
+
+    Raises
+    ------
+    TypeError
+        If an input is not real, as in `softplus`.
+    ValueError
+        If the shapes differ, or `beta` or `out` is not as above.
+
+    Accuracy
+    --------
+    That of `sigmoid`, and one rounding more.
+
+    Special values
+    --------------
+    At +inf the gradient is :math:`g`, at -inf 0.
+
+    Notes
+    -----
+    The derivative of softplus is the logistic function.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.softplus_backward([1.0, 2.0], [0.0, 0.0])
+    array([0.5, 1. ])
+    """
+    sharpness = _sharpness("softplus_backward", beta)
+    return _call.elementwise_grad("softplus_backward", grad_output, "x", x, out, sharpness)
+
+
+def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | None = None) -> Array:
+    r"""Return the gradient with respect to `x` of `sigmoid`.
+
+    .. math:: \partial x = g \, y \, (1 - y)
+
+    Parameters
+    ----------
+    grad_output : array_like
+        :math:`g`, of the shape of `output`.
+    output : array_like
+        :math:`y`, what `sigmoid` returned.
+    out : ndarray, optional
+        As in `softplus_backward`.
+
+    Returns
+    -------
+    ndarray
+        The shape of `output`. Where the dtypes of the inputs differ, the wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softplus_backward`.
+
+    Accuracy
+    --------
+    A few ULP of the formula at the given `output`.
+
+    Special values
+    --------------
+    Where `output` is 0 or 1 the gradient is 0.
+
+    Notes
+    -----
+    Takes the output, as PyTorch's autograd does. Where 1 - y has lost what matters, use the gradient of
+    `binary_cross_entropy_with_logits` instead.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.sigmoid_backward([1.0, 4.0], [0.5, 0.5])
+    array([0.25, 1.  ])
+    """
+    return _call.elementwise_grad("sigmoid_backward", grad_output, "output", output, out)
+
+
+def log_sigmoid_backward(grad_output: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
+    r"""Return the gradient with respect to `x` of `log_sigmoid`.
+
+    .. math:: \partial x = g \, / (1 + e^{x})
+
+    Parameters
+    ----------
+    grad_output : array_like
+        :math:`g`, of the shape of `x`.
+    x : array_like
+        As given to `log_sigmoid`.
+    out : ndarray, optional
+        As in `softplus_backward`.
+
+    Returns
+    -------
+    ndarray
+        The shape of `x`. Where the dtypes of the inputs differ, the wider.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softplus_backward`.
+
+    Accuracy
+    --------
+    That of `sigmoid`, and one rounding more.
+
+    Special values
+    --------------
+    At +inf the gradient is 0, at -inf :math:`g`.
+
+    Notes
+    -----
+    Takes the input: the output has lost what matters where it rounds to 0.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.log_sigmoid_backward([1.0, 2.0], [0.0, float("inf")])
+    array([0.5, 0. ])
+    """
+    return _call.elementwise_grad("log_sigmoid_backward", grad_output, "x", x, out)
+
+
+def _sharpness(op: str, beta: float) -> float:
+    accepted = "a number, finite and > 0"
+    if not isinstance(beta, Real):  # NumPy's real scalars are
+        raise TypeError(message(op, "beta", f"is {beta!r}", accepted))
+    value = float(beta)
+    if not (isfinite(value) and value > 0):
+        raise ValueError(message(op, "beta", f"is {beta!r}", accepted))
+    return value

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bits change only on purpose: SHA-256 of results against tests/golden.json.
+
+Inputs come from Philox bits by integer arithmetic, so they are the same everywhere. After a change that is meant to
+change bits (a major release): `python tests/test_golden.py --write`, and say so in the changelog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import contracts
+import inputs
+import vastmax
+
+GOLDEN = Path(__file__).with_name("golden.json")
+SHAPES = ((1, 1), (7, 3), (5, 16), (3, 67), (4, 130), (2, 1000), (3, 4099), (1, 100_003))
+
+
+def _grad(seed: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    return (inputs.integer_logits(seed, shape) / 8.0).astype(dtype)
+
+
+def results() -> Iterator[tuple[str, Any]]:
+    for name in sorted(contracts.DTYPES):
+        dtype = contracts.FORMATS[name].dtype
+        wide = contracts.FORMATS[contracts.reduced(name)].dtype
+        for seed, shape in enumerate(SHAPES):
+            key = f"{name}/{shape[0]}x{shape[1]}"
+            x = inputs.integer_logits(100 + seed, shape, spread=20).astype(dtype)
+            y = (inputs.integer_logits(200 + seed, shape, spread=1) / 64.0 + 0.03125).astype(dtype)
+            g = _grad(300 + seed, shape, dtype)
+            t = 0.5 + np.arange(shape[0]) * 0.25
+            keep = inputs.integer_logits(400 + seed, shape) > -3.0
+            yield f"softmax/{key}", vastmax.softmax(x)
+            yield f"softmax first axis/{key}", vastmax.softmax(x, axis=0)
+            yield f"softmax temperature where/{key}", vastmax.softmax(x, temperature=t, where=keep)
+            yield f"log_softmax/{key}", vastmax.log_softmax(x)
+            yield f"logsumexp/{key}", vastmax.logsumexp(x, axis=1)
+            yield f"logsumexp weights/{key}", vastmax.logsumexp(x, axis=1, b=np.abs(g))
+            yield f"softmax_backward/{key}", vastmax.softmax_backward(g, y)
+            yield f"log_softmax_backward/{key}", vastmax.log_softmax_backward(g, -np.abs(x))
+            yield f"logsumexp_backward/{key}", vastmax.logsumexp_backward(g[:, 0].astype(wide), x, axis=1)
+            yield f"softplus/{key}", vastmax.softplus(x)
+            yield f"softplus beta/{key}", vastmax.softplus(x, 1.5)
+            yield f"softplus_backward/{key}", vastmax.softplus_backward(g, x)
+            yield f"sigmoid/{key}", vastmax.sigmoid(x)
+            yield f"sigmoid_backward/{key}", vastmax.sigmoid_backward(g, y)
+            yield f"log_sigmoid/{key}", vastmax.log_sigmoid(x)
+            yield f"log_sigmoid_backward/{key}", vastmax.log_sigmoid_backward(g, x)
+            yield f"logit/{key}", vastmax.special.logit(np.abs(y))
+            loss, grad = vastmax.binary_cross_entropy_with_logits(x, np.abs(y), return_grad=True)
+            yield f"binary_cross_entropy/{key}", loss
+            yield f"binary_cross_entropy gradient/{key}", grad
+
+
+def digests() -> dict[str, str]:
+    found = {}
+    for key, value in results():
+        array = np.asarray(value)
+        array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)  # the sign and payload of NaN are free
+        little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.kind == "f" else array
+        found[key] = hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()[:32]
+    return found
+
+
+def test_golden(isa: str) -> None:
+    want, found = json.loads(GOLDEN.read_text()), digests()
+    assert sorted(found) == sorted(want), "ops or shapes changed: see the head of this file"
+    differ = [key for key in want if found[key] != want[key]]
+    assert not differ, f"{isa}: {len(differ)} of {len(want)} results changed their bits: {differ[:12]}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        raise SystemExit("usage: python tests/test_golden.py --write")
+    GOLDEN.write_text(json.dumps(digests(), indent=1) + "\n")

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+import contracts
+import inputs
+import oracle
+import vastmax
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+
+@functools.cache
+def logits(name: str, dtype: Any, temperature: float | None = None) -> Any:
+    return oracle.scaled(inputs.row(name, dtype), temperature, contracts.computed_in(contracts.name_of(dtype)))[None]
+
+
+@functools.cache
+def want(name: str, dtype: Any, temperature: float | None = None) -> oracle.Exact:
+    return oracle.logsumexp(logits(name, dtype, temperature))
+
+
+@pytest.mark.parametrize("name", inputs.NAMES)
+def test_logsumexp(dtype: Any, name: str) -> None:
+    x = inputs.row(name, dtype)
+    got = vastmax.logsumexp(x)
+    assert got.dtype == contracts.FORMATS[contracts.reduced(contracts.name_of(dtype))].dtype
+    assert isinstance(got, np.generic)
+    contracts.check_logsumexp(np.reshape(got, 1), want(name, dtype), logits(name, dtype), hint=name)
+
+
+@functools.cache
+def lengths(dtype: Any) -> list[tuple[Any, oracle.Exact]]:
+    rows = [inputs.integer_logits(n, (3, n)).astype(dtype) for n in inputs.TAIL_LENGTHS]
+    return [(x, oracle.logsumexp(x.astype(np.float64))) for x in rows]
+
+
+def test_every_tail_length(dtype: Any) -> None:
+    for x, exact in lengths(dtype):
+        contracts.check_logsumexp(vastmax.logsumexp(x, axis=-1), exact, x, hint=x.shape)
+
+
+@functools.cache
+def random_rows(dtype: Any, sigma: float) -> tuple[Any, oracle.Exact]:
+    rng = np.random.default_rng(30)
+    rows = [rng.standard_normal((20, 2000)) * sigma + offset for offset in (0.0, 300.0, -40.0, 5000.0)]
+    x = np.concatenate(rows).astype(dtype)
+    return x, oracle.logsumexp(x.astype(np.float64))
+
+
+@pytest.mark.parametrize("sigma", [1.0, 5.0, 12.0, 100.0])
+def test_random_rows(dtype: Any, sigma: float) -> None:
+    x, exact = random_rows(dtype, sigma)
+    contracts.check_logsumexp(vastmax.logsumexp(x, axis=1), exact, x, hint=sigma)
+
+
+def test_largest_logit_zero(wide_dtype: Any) -> None:
+    """The log1p form: relative accuracy however small the rest is."""
+    limit = 103.0 if wide_dtype == np.float32 else 744.0
+    gaps = np.linspace(0.01, limit, 4000)
+    x = np.stack([-gaps, np.zeros_like(gaps), -gaps - 3.0], -1).astype(wide_dtype)
+    got = vastmax.logsumexp(x, axis=-1)
+    contracts.check_logsumexp(got, oracle.logsumexp(x.astype(np.float64)), x)
+    assert (got > 0).all()
+
+
+def test_result_that_cancels(wide_dtype: Any) -> None:
+    """A million times -log(1e6): the true value is about one ULP of the logits, and SciPy's answer in float32 is 0."""
+    x = np.full((1, 1_000_000), -np.log(1e6)).astype(wide_dtype)
+    exact = oracle.logsumexp(np.full((1, 1_000_000), x[0, 0], np.float64))
+    contracts.check_logsumexp(vastmax.logsumexp(x, axis=1), exact, x)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 1), (2, 0), (-1, -3), (0, 1, 2), None])
+def test_axis(dtype: Any, axis: Any, keepdims: bool) -> None:
+    x = inputs.integer_logits(31, (6, 41, 5)).astype(dtype)
+    axes = (0, 1, 2) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    last = np.moveaxis(x, axes, range(-len(axes), 0))
+    flat = last.reshape(*last.shape[: 3 - len(axes)], -1).astype(np.float64)
+    got = vastmax.logsumexp(x, axis=axis, keepdims=keepdims)
+    assert got.shape == np.sum(x.astype(np.float32), axis=axis, keepdims=keepdims).shape
+    contracts.check_logsumexp(np.reshape(got, flat.shape[:-1]), oracle.logsumexp(flat), flat, hint=axis)
+
+
+def test_first_axis_is_as_accurate_as_the_last(dtype: Any) -> None:
+    x, exact = tall(dtype)
+    contracts.check_logsumexp(vastmax.logsumexp(x, axis=0), exact, x, axis=0)
+
+
+@functools.cache
+def tall(dtype: Any) -> tuple[Any, oracle.Exact]:
+    x = inputs.integer_logits(32, (20_000, 3)).astype(dtype)
+    return x, oracle.logsumexp(x.astype(np.float64).T)
+
+
+@functools.cache
+def vast(dtype: Any) -> tuple[Any, oracle.Exact]:
+    x = (np.random.default_rng(33).standard_normal((1, 300_007)) * 5).astype(dtype)
+    return x, oracle.logsumexp(x.astype(np.float64))
+
+
+@pytest.mark.usefixtures("threads")
+def test_vast_row(dtype: Any) -> None:
+    x, exact = vast(dtype)
+    vastmax.set_num_threads(3)
+    contracts.check_logsumexp(vastmax.logsumexp(x, axis=1), exact, x)
+
+
+@pytest.mark.parametrize("name", ["normal_12", "normal_100", "peaked", "offset_1e4", "certain", "largest_zero"])
+@pytest.mark.parametrize("temperature", [0.5, 0.7, 3.0])
+def test_temperature(dtype: Any, name: str, temperature: float) -> None:
+    got = vastmax.logsumexp(inputs.row(name, dtype), temperature=temperature)
+    exact = want(name, dtype, temperature)
+    contracts.check_logsumexp(np.reshape(got, 1), exact, logits(name, dtype, temperature), hint=(name, temperature))
+
+
+def test_temperature_per_row(dtype: Any) -> None:
+    x = inputs.integer_logits(34, (4, 50)).astype(dtype)
+    t = np.array([0.5, 1.0, 3.0, 0.1])
+    z = oracle.scaled(x, t[:, None], contracts.computed_in(contracts.name_of(dtype)))
+    for given in (t, t[:, None]):
+        contracts.check_logsumexp(vastmax.logsumexp(x, axis=1, temperature=given), oracle.logsumexp(z), z)
+
+
+def test_where(dtype: Any) -> None:
+    x = inputs.integer_logits(35, (40, 130)).astype(dtype)
+    keep = np.random.default_rng(36).random(x.shape) < 0.4
+    keep[5] = False
+    z = np.where(keep, x.astype(np.float64), -np.inf)
+    poisoned = np.where(keep, x, np.array([np.nan, np.inf, -np.inf, 9e3] * 1300, dtype).reshape(40, 130)).astype(dtype)
+    for given in (x, poisoned):
+        got = vastmax.logsumexp(given, axis=1, where=keep)
+        assert np.isneginf(got[5])
+        contracts.check_logsumexp(got, oracle.logsumexp(z), z)
+    np.testing.assert_array_equal(vastmax.logsumexp(poisoned.T, axis=0, where=keep.T), got)
+
+
+# b=: SciPy's semantics
+
+
+@functools.cache
+def weighted(dtype: Any, kind: str) -> tuple[Any, Any]:
+    a = inputs.integer_logits(37, (30, 131)).astype(dtype)
+    b = np.random.default_rng(38).random(a.shape) * 3
+    if kind == "signed":
+        b -= 0.4
+    if kind == "with zeros":
+        b[np.random.default_rng(39).random(a.shape) < 0.5] = 0.0
+    return a, b.astype(dtype)
+
+
+@pytest.mark.parametrize("kind", ["positive", "signed", "with zeros"])
+def test_weights(dtype: Any, kind: str) -> None:
+    a, b = weighted(dtype, kind)
+    exact, sign, scale, condition = oracle.logsumexp_weighted(a.astype(np.float64), b.astype(np.float64))
+    got, got_sign = vastmax.logsumexp(a, axis=1, b=b, return_sign=True)
+    np.testing.assert_array_equal(got_sign, sign)
+    name = contracts.reduced(contracts.name_of(dtype))
+    assert got.dtype == got_sign.dtype == contracts.FORMATS[name].dtype
+    error = contracts.ulp_error(got, exact, contracts.FORMATS[name], scale)
+    assert (error <= contracts.MAX_ULP["logsumexp_weighted"][name] * condition).all(), error.max()
+    plain = vastmax.logsumexp(a, axis=1, b=b)
+    np.testing.assert_array_equal(plain, np.where(sign < 0, np.nan, got))
+
+
+def test_weights_broadcast_and_move_with_the_axis(wide_dtype: Any) -> None:
+    a = inputs.integer_logits(40, (4, 1, 6)).astype(wide_dtype)
+    b = np.random.default_rng(41).random((5, 1)).astype(wide_dtype)
+    full_a, full_b = np.broadcast_arrays(a, b)
+    got = vastmax.logsumexp(a, axis=1, b=b)
+    assert got.shape == (4, 6)
+    np.testing.assert_array_equal(got, vastmax.logsumexp(full_a.copy(), axis=1, b=full_b.copy()))
+    np.testing.assert_array_equal(vastmax.logsumexp(a, axis=None, b=b), vastmax.logsumexp(full_a, b=full_b))
+    np.testing.assert_array_equal(
+        vastmax.logsumexp(np.moveaxis(full_a, 1, 0), axis=0, b=np.moveaxis(full_b, 1, 0)), got
+    )
+
+
+INF, NAN = np.inf, np.nan
+WEIGHTED_SPECIAL = [
+    # a, b, result with return_sign, sign
+    ([1.0, 10000.0], [1.0, 0.0], 1.0, 1.0),
+    ([1.0, INF], [1.0, 0.0], 1.0, 1.0),
+    ([1.0, NAN], [1.0, 0.0], 1.0, 1.0),
+    ([1.0, 1.0], [1.0, -1.0], -INF, 0.0),
+    ([1.0, 2.0], [0.0, 0.0], -INF, 0.0),
+    ([NAN, INF], [0.0, 0.0], -INF, 0.0),
+    ([INF], [-1.0], INF, -1.0),
+    ([INF], [1.0], INF, 1.0),
+    ([INF, 3.0], [-1.0, 5.0], INF, -1.0),
+    ([-INF, 0.0], [2.0, 1.0], 0.0, 1.0),
+    ([-INF, -INF], [1.0, 1.0], -INF, 0.0),
+    ([0.0, NAN], [1.0, 1.0], NAN, NAN),
+    ([0.0, 1.0], [1.0, NAN], NAN, NAN),
+    ([0.0], [-1.0], 0.0, -1.0),
+    ([1.0, 1.0, 1.0], [1.0, -1.0, -1.0], 1.0, -1.0),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "result", "sign"), WEIGHTED_SPECIAL)
+@pytest.mark.parametrize("padding", [0, 1, 16, 61])
+def test_weights_special(
+    wide_dtype: Any, a: list[float], b: list[float], result: float, sign: float, padding: int
+) -> None:
+    """Padding with weight 0 moves the case to another lane and changes nothing."""
+    x = np.array([7.0] * padding + a, wide_dtype)
+    w = np.array([0.0] * padding + b, wide_dtype)
+    got, got_sign = vastmax.logsumexp(x, b=w, return_sign=True)
+    np.testing.assert_array_equal(got, wide_dtype.type(result))
+    np.testing.assert_array_equal(got_sign, wide_dtype.type(sign))
+    np.testing.assert_array_equal(vastmax.logsumexp(x, b=w), wide_dtype.type(NAN if sign < 0 else result))
+
+
+def test_return_sign_without_weights(dtype: Any) -> None:
+    x = np.array([[1.0, 2.0], [-np.inf, -np.inf], [np.inf, 0.0]]).astype(dtype)
+    got, sign = vastmax.logsumexp(x, axis=1, return_sign=True)
+    np.testing.assert_array_equal(got, vastmax.logsumexp(x, axis=1))
+    np.testing.assert_array_equal(sign, [1.0, 0.0, 1.0])
+    got, sign = vastmax.logsumexp(x, axis=1, keepdims=True, return_sign=True)
+    assert got.shape == sign.shape == (3, 1)
+
+
+def test_scipy_issues() -> None:
+    """scipy#18295, #22903, #23548."""
+    assert vastmax.logsumexp([0.0, -40.0]) == np.logaddexp(0.0, -40.0)
+    a = [3.01, 2.9, 0.1]
+    assert np.isfinite(vastmax.logsumexp(a, b=[1.88, 2.84, -0.85]))
+    assert np.isnan(vastmax.logsumexp([0.0, 0.0, 3.0], b=[1.88, 2.84, -3.85]))
+    assert vastmax.logsumexp([np.inf], return_sign=True) == (np.inf, 1.0)
+    assert vastmax.logsumexp([np.inf], b=[-1.0], return_sign=True) == (np.inf, -1.0)
+
+
+def test_weights_with_where_and_temperature(wide_dtype: Any) -> None:
+    a, b = weighted(wide_dtype, "positive")
+    keep = np.random.default_rng(42).random(a.shape) < 0.6
+    got = vastmax.logsumexp(a, axis=1, b=b, where=keep, temperature=2.0)
+    np.testing.assert_array_equal(
+        got,
+        vastmax.logsumexp((a / wide_dtype.type(2)).astype(wide_dtype), axis=1, b=np.where(keep, b, wide_dtype.type(0))),
+    )

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house stays true to its plan: ops, functions, tests, examples and documents name each other."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import contracts
+import vastmax
+
+ROOT = Path(__file__).parent.parent
+OPS_DEF = ROOT / "cpp" / "ops.def"
+TESTS = Path(__file__).parent
+
+source_tree = pytest.mark.skipif(not OPS_DEF.exists(), reason="tests without the source tree")
+
+
+DOCUMENTS = sorted(
+    {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("cpp/**/*.md")}
+)
+
+
+def ops() -> list[tuple[str, str]]:
+    """(shape, name) of each line of the list."""
+    if not OPS_DEF.exists():
+        return []
+    return re.findall(r"^VM_OP\((\w+),\s*(\w+),", OPS_DEF.read_text(), re.MULTILINE)
+
+
+def functions() -> dict[str, Any]:
+    public = {name: getattr(vastmax, name) for name in vastmax.__all__}
+    public |= {f"special.{name}": getattr(vastmax.special, name) for name in vastmax.special.__all__}
+    return {name: value for name, value in public.items() if inspect.isfunction(value)}
+
+
+@source_tree
+@pytest.mark.parametrize(("shape", "op"), ops(), ids=[op for _, op in ops()])
+def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
+    assert (ROOT / "cpp" / "ops" / f"{op}.hpp").exists(), "no formula"
+    assert hasattr(vastmax, op) or hasattr(vastmax.special, op), "no public function"
+    mentions = [
+        p.name for p in TESTS.glob("test_*.py") if p != Path(__file__) and re.search(rf"\b{op}\b", p.read_text())
+    ]
+    assert mentions, "no test names it"
+    assert any(op in key for key in contracts.MAX_ULP), "no contract"
+
+
+@source_tree
+def test_the_list_is_not_empty() -> None:
+    names = [op for _, op in ops()]
+    assert len(names) >= 10
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", list(functions()))
+def test_every_public_function_has_a_docstring_with_an_example(name: str) -> None:
+    text = inspect.getdoc(functions()[name]) or ""
+    assert text, "no docstring"
+    assert ">>> " in text, "no example"
+    first = text.split("\n")[0]
+    assert first.endswith("."), f"the first line is a sentence: {first!r}"
+
+
+MODULES = [
+    "vastmax",
+    *(
+        f"vastmax.{m}"
+        for m in (
+            "softmax",
+            "logsumexp",
+            "softplus",
+            "binary_cross_entropy",
+            "special",
+            "_config",
+            "_info",
+            "_threadpoolctl",
+            "errors",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("threads")
+def test_examples_run(name: str) -> None:
+    # The functions hide modules of the same name in the package's namespace.
+    module = importlib.import_module(name)
+    with np.printoptions(), vastmax.config():
+        result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+@source_tree
+@pytest.mark.parametrize("document", [p for p in DOCUMENTS if ">>> " in p.read_text()], ids=lambda p: p.name)
+@pytest.mark.usefixtures("threads")
+def test_examples_of_documents_run(document: Path) -> None:
+    result = doctest.testfile(str(document), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_the_installed_package_is_what_runs() -> None:
+    """An import from the source tree would hide a broken install."""
+    home = Path(inspect.getfile(vastmax)).resolve()
+    assert home.parent.name == "vastmax"
+    assert vastmax.__version__
+
+
+EXAMPLE = "softsign"  # the op that docs/adding_an_op.md adds
+PLACES = ("cpp/", "python/", "tests/", "docs/", "bench/", "cmake/", ".ci/", "examples/")
+
+
+@source_tree
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_paths_in_documents_exist(document: Path) -> None:
+    text = document.read_text()
+    quoted = re.findall(r"`([^`\n]+)`", text)
+    linked = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    missing = []
+    for path in quoted:
+        # Patterns and placeholders stand for several files; commands are for the shell.
+        if EXAMPLE in path:
+            continue
+        if (
+            path.startswith(PLACES)
+            and not re.search(r"[*<>{}\s…X]", path)
+            and not (ROOT / path.split("::")[0]).exists()
+        ):
+            missing.append(path)
+    for path in linked:
+        if "://" not in path and not (document.parent / path).exists():
+            missing.append(path)
+    assert not missing
+
+
+@source_tree
+def test_contracts_of_the_readme() -> None:
+    """The table of bounds in the README states what the tests hold."""
+    stated = {}
+    for line in (ROOT / "README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        numbers = [re.match(r"\d+", cell) for cell in cells[1:4]]
+        if len(cells) == 4 and all(numbers[:2]):
+            for op in re.findall(r"`(\w+)`", cells[0]):
+                stated[op] = dict(zip(("f32", "f64", "f16"), [int(n[0]) if n else None for n in numbers], strict=True))
+    assert {"softmax", "log_softmax", "logsumexp", "softplus", "sigmoid"} <= set(stated)
+    for op, bounds in stated.items():
+        for dtype, bound in bounds.items():
+            assert bound is None or contracts.MAX_ULP[op][dtype] == bound, (op, dtype)
+
+
+@source_tree
+@pytest.mark.parametrize(
+    "path",
+    sorted({*ROOT.glob("cpp/**/*.?pp"), *ROOT.glob("python/**/*.py"), *TESTS.glob("*.py")}),
+    ids=lambda p: p.name,
+)
+def test_licence_line(path: Path) -> None:
+    assert "SPDX-License-Identifier: Apache-2.0" in path.read_text().split("\n", 1)[0]
