@@ -18,8 +18,3 @@ foreach(isa IN LISTS VASTMAX_ISAS)
 endforeach()
 # An option, because CMake's definitions cannot be macros with a parameter.
 target_compile_options(vastmax_core PRIVATE "-DVM_BUILT_ISAS(VM)=${built_isas}")
-
-list(JOIN VASTMAX_ISAS " " isa_names)
-set(build_info VASTMAX_VERSION="${PROJECT_VERSION}" VASTMAX_COMPILER="${VASTMAX_COMPILER}" VASTMAX_FLAGS="${VASTMAX_FLAGS}"
-               VASTMAX_ISAS="${isa_names}")
-target_compile_definitions(vastmax_core PRIVATE ${build_info})

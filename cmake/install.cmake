@@ -7,7 +7,6 @@ include(CMakePackageConfigHelpers)
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/vastmax)
 install(TARGETS vastmax_core EXPORT vastmaxTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev)
 install(DIRECTORY cpp/include/vastmax DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev)
-install(FILES cpp/core/dtype.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vastmax/core COMPONENT dev) # next to who includes it
 install(EXPORT vastmaxTargets NAMESPACE vastmax:: DESTINATION ${config_dir} COMPONENT dev)
 configure_package_config_file(cmake/vastmaxConfig.cmake.in vastmaxConfig.cmake INSTALL_DESTINATION ${config_dir})
 write_basic_package_version_file(vastmaxConfigVersion.cmake COMPATIBILITY SameMinorVersion)

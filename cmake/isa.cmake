@@ -29,8 +29,7 @@ function(vastmax_add_isa name)
   add_library(vastmax_${name} OBJECT ${sources})
   target_include_directories(vastmax_${name} PRIVATE ${PROJECT_SOURCE_DIR}/cpp ${PROJECT_SOURCE_DIR}/cpp/include)
   target_compile_definitions(vastmax_${name} PRIVATE VM_ISA=${name})
-  target_compile_options(vastmax_${name} PRIVATE ${ARGN} -fno-math-errno -fno-exceptions -fno-rtti
-                         -Wno-maybe-uninitialized -Wno-uninitialized) # GCC 12 warns inside its own avx512fintrin.h (bug 105593)
+  target_compile_options(vastmax_${name} PRIVATE ${ARGN} -fno-math-errno -fno-exceptions -fno-rtti)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # False alarms in avx512fintrin.h (GCC bug 105593).
     target_compile_options(vastmax_${name} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)

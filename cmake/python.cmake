@@ -16,5 +16,8 @@ endif()
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/bindings/*.cpp)
 pybind11_add_module(_core ${sources})
 target_link_libraries(_core PRIVATE vastmax_core)
-target_compile_definitions(_core PRIVATE ${build_info})
+list(JOIN VASTMAX_ISAS " " isa_names)
+target_compile_definitions( # what build_config() returns
+  _core PRIVATE VASTMAX_VERSION="${PROJECT_VERSION}" VASTMAX_COMPILER="${VASTMAX_COMPILER}" VASTMAX_FLAGS="${VASTMAX_FLAGS}"
+                VASTMAX_ISAS="${isa_names}")
 install(TARGETS _core DESTINATION vastmax COMPONENT python)

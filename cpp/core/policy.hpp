@@ -15,7 +15,7 @@ inline constexpr std::size_t stream_bytes = std::size_t{16} << 20;
 // While a row is written, the next one is fetched into second-level cache if both fit there.
 inline constexpr std::size_t ahead_bytes = std::size_t{768} << 10;
 
-// Rows side by side that are worth the column kernels, and how many a task takes together: four vectors, 256 bytes of float32.
-inline constexpr std::size_t least_columns = 4, most_columns = 64;
+// Rows side by side that are worth the column kernels.
+inline constexpr std::size_t least_columns = 4;
 
 }  // namespace vastmax::policy

@@ -274,6 +274,80 @@ class RowRun {
   void each_block(int threads, const Fn& fn) {
     spread(blocks_, policy::grain / block_, threads, fn);
   }
+  // Rows side by side, `width` of them from row `first` on.
+  struct Group {
+    std::size_t first, width;
+  };
+  struct GroupState {
+    Norm norm[most_columns];
+    RowParams row[most_columns];
+    bool ordinary = true;  // no column is special or shifted
+  };
+  bool columns(bool maps) const {
+    const auto item = static_cast<std::int64_t>(x_.item);
+    return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() && loop_.inner() >= policy::least_columns &&
+           loop_.inner_stride(x_.slot) == item && (!maps || loop_.inner_stride(y_.slot) == item);
+  }
+  void norm_columns(const Group& g, std::size_t block, Partial* parts, Scratch& scratch) const {
+    k_.norm_columns(at(x_.row(loop_, g.first), x_, block), x_.step, length(block), g.width, parts);
+    for (std::size_t c = 0; c < g.width; ++c)
+      if (shifted(parts[c].max)) {
+        bool seen = true;
+        parts[c] = norm_block(source(g.first + c), block, nullptr, scratch, seen);
+      }
+  }
+  void map_columns(Op op, const Group& g, std::size_t block, const GroupState& state, Scratch& scratch) const {
+    if (!state.ordinary) {
+      for (std::size_t c = 0; c < g.width; ++c) map_block(op, state.norm[c], state.row[c], source(g.first + c), block, nullptr, scratch);
+      return;
+    }
+    std::byte* to = y_.row(loop_, g.first) + static_cast<std::int64_t>(block * block_) * y_.step;
+    k_.map_columns[static_cast<int>(op)](at(x_.row(loop_, g.first), x_, block), x_.step, to, y_.step, length(block), g.width, state.row);
+  }
+  void merge_group(GroupState& state, const Group& g, std::size_t block, const Partial* parts) const {
+    for (std::size_t c = 0; c < g.width; ++c) {
+      state.norm[c].seen = true;
+      merge(state.norm[c], parts[c], block);
+    }
+  }
+  // finish(group, state) once all blocks of a group are merged, then map(group, block, state) for each of them.  Groups go to threads while
+  // there are enough to balance, else the blocks of each do.
+  template <class Finish, class Map>
+  void each_group(const Finish& finish, const Map& map) {
+    const std::size_t inner = loop_.inner(), per = (inner + most_columns - 1) / most_columns, groups = loop_.count() / inner * per;
+    const int wanted = exec_.threads > 0 ? exec_.threads : get_num_threads();
+    const int threads = loop_.count() * n_ < 2 * policy::grain ? 1 : wanted;
+    const auto group = [&](std::size_t i) {
+      const std::size_t start = i % per * most_columns;
+      return Group{i / per * inner + start, std::min(most_columns, inner - start)};
+    };
+    if (groups >= 2 * static_cast<std::size_t>(threads) && blocks_ < 128) {
+      spread(groups, 1, threads, [&](std::size_t i, Scratch& scratch) {
+        const Group g = group(i);
+        GroupState state;
+        for (std::size_t b = 0; b < blocks_; ++b) {
+          Partial parts[most_columns];
+          norm_columns(g, b, parts, scratch);
+          merge_group(state, g, b, parts);
+        }
+        finish(g, state, scratch);
+        for (std::size_t b = 0; b < blocks_; ++b) map(g, b, state, scratch);
+      });
+      return;
+    }
+    const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_ * most_columns);
+    for (std::size_t i = 0; i < groups; ++i) {
+      const Group g = group(i);
+      spread(blocks_, 1, threads, [&](std::size_t b, Scratch& scratch) { norm_columns(g, b, &parts[b * most_columns], scratch); });
+      if (interrupted_) return;
+      GroupState state;
+      for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
+      const DefaultFloats floats;
+      Scratch scratch;
+      finish(g, state, scratch);
+      spread(blocks_, 1, threads, [&](std::size_t b, Scratch& own) { map(g, b, state, own); });
+    }
+  }
   Plan cut() const {
     return vastmax::plan(static_cast<std::int64_t>(loop_.count()), static_cast<std::int64_t>(n_), exec_.threads);
   }
@@ -297,6 +371,15 @@ void RowRun::norm_map(Op op, const ConstView& x, const ConstView* grad, const Vi
   const std::size_t rows = loop_.count();
   if (rows == 0 || n_ == 0) return;
   stream_ = x.data != out.data && rows * n_ * y_.item >= policy::stream_bytes;
+  if (columns(true))
+    return each_group(
+        [&](const Group& g, GroupState& state, Scratch& scratch) {
+          for (std::size_t c = 0; c < g.width; ++c) {
+            state.row[c] = params(op, state.norm[c], source(g.first + c), scratch);
+            state.ordinary &= !special(state.norm[c]) && !shifted(state.norm[c].max);
+          }
+        },
+        [&](const Group& g, std::size_t b, const GroupState& state, Scratch& scratch) { map_columns(op, g, b, state, scratch); });
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const DefaultFloats floats;
@@ -329,6 +412,12 @@ void RowRun::norm_reduce(const ConstView& x, const View& out, const RowOptions& 
   const auto put = [&](const Norm& norm, const Source& s, Scratch& scratch) {
     store_number(y_.row(loop_, s.row), reduced(dtype_), reduce(norm, s, scratch));
   };
+  if (columns(false))
+    return each_group(
+        [&](const Group& g, GroupState& state, Scratch& scratch) {
+          for (std::size_t c = 0; c < g.width; ++c) put(state.norm[c], source(g.first + c), scratch);
+        },
+        [](const Group&, std::size_t, const GroupState&, Scratch&) {});
   if (plan.strategy == Strategy::split) {
     const DefaultFloats floats;
     Scratch scratch;

@@ -43,6 +43,8 @@ struct Staging {
   double divisor, shift;
 };
 
+inline constexpr std::size_t most_columns = 64;
+
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs always of the dtype.
 // `ahead` is what will be read next and is fetched into cache meanwhile; null for nothing. `stream` writes past the caches.
 struct DTypeKernels {
@@ -64,7 +66,7 @@ struct DTypeKernels {
   double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
   bool (*stage)(const Staging&, std::size_t n, OutBytes staged);     // whether the mask left anything in
 
-  // columns: `width` adjacent rows side by side, `pitch` bytes from one class to the next
+  // columns: `width` <= most_columns adjacent rows side by side, `pitch` bytes from one class to the next
   void (*norm_columns)(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out);
   void (*map_columns[op_count])(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, std::size_t width,
                                 const RowParams*);

@@ -15,7 +15,12 @@ struct Column;
 template <>
 struct Column<F64> {
   F64 sum = splat<F64>(0), lost = splat<F64>(0);
-  VM_MEMBER void add(F64 v) { two_sum(sum, lost, v); }
+  VM_MEMBER void add(F64 a, F64 b, F64 c, F64 d) {
+    two_sum(sum, lost, a);
+    two_sum(sum, lost, b);
+    two_sum(sum, lost, c);
+    two_sum(sum, lost, d);
+  }
   VM_MEMBER void store(double (*lane)[8]) const {
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[0]), sum, lane[0]);
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[8]), lost, lane[8]);
@@ -24,10 +29,8 @@ struct Column<F64> {
 template <>
 struct Column<F32> {
   F64 low = splat<F64>(0), high = splat<F64>(0);
-  VM_MEMBER void add(F32 v) {
-    F64 l, h;
-    widen(v, l, h);
-    low = low + l, high = high + h;
+  VM_MEMBER void add(F32 a, F32 b, F32 c, F32 d) {
+    widen_into(low, high, a + b, c + d);
   }
   VM_MEMBER void store(double (*lane)[16]) const {
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[0]), low, lane[0]);
@@ -40,77 +43,90 @@ VM_INLINE V load_row(Bytes at, std::size_t width) {
   return width == V::lanes ? load<V>(at, type<T>) : load_first<V>(at, width, -Number<typename V::scalar>::infinity, type<T>);
 }
 
-template <class T, class V>
-static void norm_lanes(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out) {
+// The terms of up to a vector of rows, each against its own reference.
+template <class V>
+class ColumnExp {
   using F = typename V::scalar;
-  const auto row = [&](std::size_t i) __attribute__((always_inline)) { return load_row<T, V>(x + static_cast<std::ptrdiff_t>(i) * pitch, width); };
-  V top[group];
-  for (auto& each : top) each = splat<V>(-Number<F>::infinity);
-  for (std::size_t i = 0; i < n; ++i) top[i % group] = max(row(i), top[i % group]);
-  const Lanes<V> tops(max(max(top[0], top[1]), max(top[2], top[3])));
+  using Step = PerPiece<V>;
 
-  alignas(64) F refs[V::lanes] = {};
-  for (std::size_t c = 0; c < width; ++c) {
-    out[c].max = static_cast<double>(tops.at[c]) + 0.0;
-    out[c].ref = shifted(out[c].max) ? 0 : reference<F>(out[c].max);  // the caller does shifted rows again, one by one
-    refs[c] = static_cast<F>(out[c].ref);
+ public:
+  VM_MEMBER explicit ColumnExp(const Partial* rows, std::size_t width) {
+    for (std::size_t c = 0; c < V::lanes; ++c) ref_[c] = c < width ? static_cast<F>(rows[c].ref) : F(0);
   }
-  const auto exp = [&] {
-    if constexpr (V::K <= 4) {
-      return ScaledExp<V>(load<V>(reinterpret_cast<Bytes>(refs), type<F>));
-    } else {
-      return [&refs](V v) {
-        for (int c = 0; c < V::K; ++c) {
-          using One = PerPiece<V>;
-          v.piece[c] = ScaledExp<One>(splat<One>(refs[c]))(One{{v.piece[c]}}).piece[0];
-        }
-        return v;
-      };
+  VM_MEMBER V operator()(V x) const {
+    for (int i = 0; i < V::K; i += Step::K) {
+      Step step;
+      for (int k = 0; k < Step::K; ++k) step.piece[k] = x.piece[i + k];
+      const F* const ref = ref_ + i * V::piece_type::lanes;
+      step = ScaledExp<Step>(load<Step>(reinterpret_cast<Bytes>(ref), ref))(step);
+      for (int k = 0; k < Step::K; ++k) x.piece[i + k] = step.piece[k];
     }
-  }();
+    return x;
+  }
 
-  // What would be lane j of a row's vectors is class j of a stripe here: a Sum's lanes, turned by a quarter.
-  constexpr std::size_t stripe = group * V::lanes;
-  Column<V> sum[V::lanes];
-  for (std::size_t i = 0; i < n; i += stripe)
-    for (std::size_t j = 0; j < V::lanes; ++j) {
-      const auto term = [&](std::size_t at) __attribute__((always_inline)) { return at < n ? exp(row(at)) : splat<V>(0); };
-      sum[j].add((term(i + j) + term(i + j + V::lanes)) + (term(i + j + 2 * V::lanes) + term(i + j + 3 * V::lanes)));
-    }
-  double lane[16][V::lanes];  // as Sum::total has them
-  for (int j = 0; j < V::lanes; ++j) sum[j].store(lane + j);
-  for (std::size_t c = 0; c < width; ++c) {
-    double at[16];
-    for (int j = 0; j < 16; ++j) at[j] = lane[j][c];
-    const TwoSum all = Sum<V>::fold(at);
-    out[c].sum = all.high, out[c].lost = all.low;
-  }
-}
+ private:
+  alignas(64) F ref_[V::lanes];
+};
 
 template <class T>
 static void norm_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out) {
   using V = wide<compute_t<T>>;
-  for (std::size_t c = 0; c < width; c += V::lanes)
-    norm_lanes<T, V>(x + c * sizeof(T), pitch, n, width - c < V::lanes ? width - c : V::lanes, out + c);
+  using F = typename V::scalar;
+  constexpr std::size_t most = most_columns / V::lanes, stripe = group * V::lanes;
+  const std::size_t vectors = (width + V::lanes - 1) / V::lanes;
+  const auto some = [&](std::size_t c) { return width - c * V::lanes < V::lanes ? width - c * V::lanes : V::lanes; };
+
+  V top[most];
+  for (auto& each : top) each = splat<V>(-Number<F>::infinity);
+  Bytes row = x;
+  for (std::size_t i = 0; i < n; ++i, row += pitch)
+    for (std::size_t c = 0; c < vectors; ++c) top[c] = max(load_row<T, V>(row + c * V::lanes * sizeof(T), some(c)), top[c]);
+  for (std::size_t c = 0; c < width; ++c) {
+    out[c].max = static_cast<double>(Lanes<V>(top[c / V::lanes]).at[c % V::lanes]) + 0.0;
+    out[c].ref = shifted(out[c].max) ? 0 : reference<F>(out[c].max);  // the caller does shifted rows again, one by one
+  }
+
+  // What would be lane j of a row's vectors is class j of a stripe here: the lanes of a Sum, turned by a quarter.
+  for (std::size_t c = 0; c < vectors; ++c) {
+    const ColumnExp<V> exp(out + c * V::lanes, some(c));
+    const Bytes first = x + c * V::lanes * sizeof(T);
+    Column<V> sum[V::lanes];
+    for (std::size_t i = 0; i < n; i += stripe)
+      for (std::size_t j = 0; j < V::lanes; ++j) {
+        const auto term = [&](std::size_t at) __attribute__((always_inline)) {
+          return at < n ? exp(load_row<T, V>(first + static_cast<std::ptrdiff_t>(at) * pitch, some(c))) : splat<V>(0);
+        };
+        sum[j].add(term(i + j), term(i + j + V::lanes), term(i + j + 2 * V::lanes), term(i + j + 3 * V::lanes));
+      }
+    double lane[16][V::lanes];  // as Sum::total has them
+    for (int j = 0; j < V::lanes; ++j) sum[j].store(lane + j);
+    for (std::size_t k = 0; k < some(c); ++k) {
+      double at[16];
+      for (int j = 0; j < 16; ++j) at[j] = lane[j][k];
+      const TwoSum all = Sum<V>::fold(at);
+      out[c * V::lanes + k].sum = all.high, out[c * V::lanes + k].lost = all.low;
+    }
+  }
 }
 
 template <template <class, bool> class Formula, class T>
 static void map_columns(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, std::size_t width,
                         const RowParams* rows) {
   using V = vec<compute_t<T>>;
-  for (std::size_t c = 0; c < width; c += V::lanes) {
-    const std::size_t some = width - c < V::lanes ? width - c : V::lanes;
-    const Formula<V, sizeof(T) == 2> formula{RowValues<V>(rows + c, some)};
-    Bytes from = x + c * sizeof(T);
-    OutBytes to = y + c * sizeof(T);
-    for (std::size_t i = 0; i < n; ++i, from += x_pitch, to += y_pitch) {
-      const V v = formula(load_row<T, V>(from, some));
-      if (some == V::lanes)
-        store(to, v, to_type<T>);
-      else
-        store_first(to, some, v, to_type<T>);
+  constexpr std::size_t tile = 256;  // classes between two changes of columns: few enough to stay in first-level cache
+  for (std::size_t start = 0; start < n; start += tile)
+    for (std::size_t c = 0; c < width; c += V::lanes) {
+      const std::size_t some = width - c < V::lanes ? width - c : V::lanes, end = n - start < tile ? n : start + tile;
+      const Formula<V, sizeof(T) == 2> formula{RowValues<V>(rows + c, some)};
+      for (std::size_t i = start; i < end; ++i) {
+        const V v = formula(load_row<T, V>(x + static_cast<std::ptrdiff_t>(i) * x_pitch + c * sizeof(T), some));
+        OutBytes to = y + static_cast<std::ptrdiff_t>(i) * y_pitch + c * sizeof(T);
+        if (some == V::lanes)
+          store(to, v, to_type<T>);
+        else
+          store_first(to, some, v, to_type<T>);
+      }
     }
-  }
 }
 
 template <template <class, bool> class Formula>

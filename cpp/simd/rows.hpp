@@ -48,15 +48,23 @@ VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, Bytes ahead
   if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.some(i, n - i)...), to_type<Out>);
 }
 
-// A sum over a block, in one order for every instruction set: four vectors are added in their own type, two by two, and that into
-// float64 lanes.  Longer chains of float32 would lose a bit or two: the rounding of each addition is that of the largest term so far.
-// For float64 itself the second accumulator holds what the first one's additions rounded away (Knuth's TwoSum).
 VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
   const F64 next = sum + v, part = next - sum;
   lost = lost + ((sum - (next - part)) + (v - part));
   sum = next;
 }
 
+VM_INLINE void widen_into(F64& low, F64& high, F32 a, F32 b) {
+  F64 low_a, high_a, low_b, high_b;
+  widen(a, low_a, high_a);
+  widen(b, low_b, high_b);
+  low = low + (low_a + low_b);
+  high = high + (high_a + high_b);
+}
+
+// A sum over a block, in one order for every instruction set: vectors of float32 are added in pairs, and pairs into float64
+// lanes: longer chains of float32 would round a dominating term again and again.
+// For float64 itself the second accumulator holds what the first one's additions rounded away (Knuth's TwoSum).
 template <class V>
 class Sum {
  public:
@@ -64,13 +72,14 @@ class Sum {
     for (auto& each : lanes_) each = splat<F64>(0);
   }
   VM_MEMBER Sum(F64 low, F64 high) : lanes_{low, high} {}
-  VM_MEMBER void add(V a, V b, V c, V d) { add((a + b) + (c + d)); }
-  VM_MEMBER void add(F64 v) { two_sum(lanes_[0], lanes_[1], v); }
-  VM_MEMBER void add(F32 v) {
-    F64 low, high;
-    widen(v, low, high);
-    lanes_[0] = lanes_[0] + low;
-    lanes_[1] = lanes_[1] + high;
+  VM_MEMBER void add(F32 a, F32 b, F32 c, F32 d) {
+    widen_into(lanes_[0], lanes_[1], a + b, c + d);
+  }
+  VM_MEMBER void add(F64 a, F64 b, F64 c, F64 d) {
+    two_sum(lanes_[0], lanes_[1], a);
+    two_sum(lanes_[0], lanes_[1], b);
+    two_sum(lanes_[0], lanes_[1], c);
+    two_sum(lanes_[0], lanes_[1], d);
   }
   VM_MEMBER TwoSum total() const {
     alignas(64) double at[16];

@@ -83,8 +83,6 @@ VM_INLINE P32 select_piece(__m256 m, P32 yes, P32 no) { return {_mm256_blendv_ps
 VM_INLINE P64 select_piece(__m256d m, P64 yes, P64 no) { return {_mm256_blendv_pd(no.v, yes.v, m)}; }
 VM_INLINE P32 keep_piece(__m256 m, P32 a) { return {_mm256_and_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__m256d m, P64 a) { return {_mm256_and_pd(m, a.v)}; }
-VM_INLINE bool any_piece(__m256 m) { return _mm256_movemask_ps(m) != 0; }
-VM_INLINE bool any_piece(__m256d m) { return _mm256_movemask_pd(m) != 0; }
 
 VM_INLINE __m256 widen_bfloat16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 VM_INLINE __m128i narrow_bfloat16(__m256 a) {

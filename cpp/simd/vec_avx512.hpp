@@ -79,8 +79,6 @@ VM_INLINE P32 select_piece(__mmask16 m, P32 yes, P32 no) { return {_mm512_mask_m
 VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mov_pd(no.v, m, yes.v)}; }
 VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
-VM_INLINE bool any_piece(__mmask16 m) { return m != 0; }
-VM_INLINE bool any_piece(__mmask8 m) { return m != 0; }
 
 // bfloat16 is the upper half of a float; the store rounds to nearest even and keeps NaN a NaN.
 VM_INLINE __m512 widen_bfloat16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }

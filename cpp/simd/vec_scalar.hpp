@@ -103,7 +103,6 @@ template <class F>
 VM_INLINE Piece<F> keep_piece(bool m, Piece<F> a) {
   return {m ? a.v : F(0)};
 }
-VM_INLINE bool any_piece(bool m) { return m; }
 
 VM_INLINE float widen(Half h) {
   const std::uint32_t sign = (h.bits & 0x8000u) << 16, magnitude = h.bits & 0x7fffu;

@@ -119,13 +119,6 @@ VM_INLINE Wide<P, K> keep(Mask<P, K> m, Wide<P, K> a) {
   VM_EACH(i) out.piece[i] = keep_piece(m.piece[i], a.piece[i]);
   return out;
 }
-template <class P, int K>
-VM_INLINE bool any(Mask<P, K> m) {
-  bool found = false;
-  VM_EACH(i) found |= any_piece(m.piece[i]);
-  return found;
-}
-
 VM_INLINE void widen(F32 a, F64& low, F64& high) { widen_pieces(a.piece, low.piece, high.piece); }
 
 // Memory. T is a storage type: float, double, Half or BFloat16; addresses need no alignment, except for stream.

@@ -64,14 +64,14 @@ class Array {
 
   void put(std::size_t at, float value) {
     const auto write = [&](auto converted) { std::memcpy(data() + at, &converted, sizeof converted); };
-    if (dtype_ == DType::float16) write(static_cast<_Float16>(value));
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if (dtype_ == DType::float16)  // GCC 12 has no _Float16 on aarch64; the values are normal and exact
+      write(static_cast<std::uint16_t>(
+          value == 0 ? 0 : (bits >> 16 & 0x8000) | ((bits & 0x7fffffff) - (112u << 23)) >> 13));
+    if (dtype_ == DType::bfloat16) write(static_cast<std::uint16_t>(bits >> 16));
     if (dtype_ == DType::float32) write(value);
     if (dtype_ == DType::float64) write(static_cast<double>(value));
-    if (dtype_ == DType::bfloat16) {
-      std::uint32_t bits;
-      std::memcpy(&bits, &value, sizeof bits);
-      write(static_cast<std::uint16_t>(bits >> 16));
-    }
   }
 
   DType dtype_;

@@ -72,6 +72,14 @@ def _threads_from_environment(name: str, text: str) -> None:
     _source["threads"] = name
 
 
+def _threads_from_openmp(name: str, text: str) -> None:
+    # A list ("4,3,2") is one count per nesting level; what OpenMP itself would complain about is not ours to judge.
+    first = text.split(",")[0].strip()
+    if first.isdecimal() and 1 <= int(first) <= _MOST_OPENMP_THREADS:
+        _core.set_num_threads(int(first))
+        _source["threads"] = name
+
+
 def _isa_from_environment(name: str, text: str) -> None:
     _core.set_isa(_isa("environment", name, text))
     _source["isa"] = name
@@ -83,7 +91,9 @@ def _device_from_environment(name: str, text: str) -> None:
     _source["device"] = name
 
 
-_ENVIRONMENT = {
+_MOST_OPENMP_THREADS = 1024  # a larger figure is a mistake
+_ENVIRONMENT = {  # later ones win
+    "OMP_NUM_THREADS": _threads_from_openmp,
     "VASTMAX_NUM_THREADS": _threads_from_environment,
     "VASTMAX_ISA": _isa_from_environment,
     "VASTMAX_DEVICE": _device_from_environment,
