@@ -15,12 +15,7 @@ struct Column;
 template <>
 struct Column<F64> {
   F64 sum = splat<F64>(0), lost = splat<F64>(0);
-  VM_MEMBER void add(F64 a, F64 b, F64 c, F64 d) {
-    two_sum(sum, lost, a);
-    two_sum(sum, lost, b);
-    two_sum(sum, lost, c);
-    two_sum(sum, lost, d);
-  }
+  VM_MEMBER void add(F64 v) { two_sum(sum, lost, v); }
   VM_MEMBER void store(double (*lane)[8]) const {
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[0]), sum, lane[0]);
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[8]), lost, lane[8]);
@@ -29,8 +24,10 @@ struct Column<F64> {
 template <>
 struct Column<F32> {
   F64 low = splat<F64>(0), high = splat<F64>(0);
-  VM_MEMBER void add(F32 a, F32 b, F32 c, F32 d) {
-    widen_into(low, high, a + b, c + d);
+  VM_MEMBER void add(F32 v) {
+    F64 l, h;
+    widen(v, l, h);
+    low = low + l, high = high + h;
   }
   VM_MEMBER void store(double (*lane)[16]) const {
     vastmax::VM_ISA::store(reinterpret_cast<OutBytes>(lane[0]), low, lane[0]);
@@ -72,7 +69,7 @@ template <class T>
 static void norm_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out) {
   using V = wide<compute_t<T>>;
   using F = typename V::scalar;
-  constexpr std::size_t most = most_columns / V::lanes, stripe = group * V::lanes;
+  constexpr std::size_t most = most_columns / V::lanes;
   const std::size_t vectors = (width + V::lanes - 1) / V::lanes;
   const auto some = [&](std::size_t c) { return width - c * V::lanes < V::lanes ? width - c * V::lanes : V::lanes; };
 
@@ -86,18 +83,13 @@ static void norm_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size
     out[c].ref = shifted(out[c].max) ? 0 : reference<F>(out[c].max);  // the caller does shifted rows again, one by one
   }
 
-  // What would be lane j of a row's vectors is class j of a stripe here: the lanes of a Sum, turned by a quarter.
+  // What is lane j of a row's vectors is class i = j mod lanes here: the lanes of a Sum, turned by a quarter.
   for (std::size_t c = 0; c < vectors; ++c) {
     const ColumnExp<V> exp(out + c * V::lanes, some(c));
     const Bytes first = x + c * V::lanes * sizeof(T);
     Column<V> sum[V::lanes];
-    for (std::size_t i = 0; i < n; i += stripe)
-      for (std::size_t j = 0; j < V::lanes; ++j) {
-        const auto term = [&](std::size_t at) __attribute__((always_inline)) {
-          return at < n ? exp(load_row<T, V>(first + static_cast<std::ptrdiff_t>(at) * pitch, some(c))) : splat<V>(0);
-        };
-        sum[j].add(term(i + j), term(i + j + V::lanes), term(i + j + 2 * V::lanes), term(i + j + 3 * V::lanes));
-      }
+    for (std::size_t i = 0; i < n; ++i)
+      sum[i % V::lanes].add(exp(load_row<T, V>(first + static_cast<std::ptrdiff_t>(i) * pitch, some(c))));
     double lane[16][V::lanes];  // as Sum::total has them
     for (int j = 0; j < V::lanes; ++j) sum[j].store(lane + j);
     for (std::size_t k = 0; k < some(c); ++k) {

@@ -78,7 +78,7 @@ struct ScaledExp {
   }
   VM_MEMBER V operator()(V x) const {
     const Parts e = parts(x);
-    return keep(counts(x), shift_exponent(fma(e.slope, e.r, splat<V>(1)), e.rounded));
+    return shift_exponent_where(counts(x), fma(e.slope, e.r, splat<V>(1)), e.rounded);
   }
 
   // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never happens.
@@ -92,7 +92,7 @@ struct ScaledExp {
   VM_MEMBER V brief(V x) const {
     const Reduced<V> at = reduce(x, bias);
     const V e = fma(polynomial(at.r, Coefficients<float>::exp_short), at.r, splat<V>(1));
-    return keep(counts(x), shift_exponent(e, at.rounded));
+    return shift_exponent_where(counts(x), e, at.rounded);
   }
 };
 

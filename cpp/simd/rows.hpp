@@ -54,32 +54,20 @@ VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
   sum = next;
 }
 
-VM_INLINE void widen_into(F64& low, F64& high, F32 a, F32 b) {
-  F64 low_a, high_a, low_b, high_b;
-  widen(a, low_a, high_a);
-  widen(b, low_b, high_b);
-  low = low + (low_a + low_b);
-  high = high + (high_a + high_b);
-}
-
-// A sum over a block, in one order for every instruction set: vectors of float32 are added in pairs, and pairs into float64
-// lanes: longer chains of float32 would round a dominating term again and again.
-// For float64 itself the second accumulator holds what the first one's additions rounded away (Knuth's TwoSum).
+// A sum over a block: vectors in index order into lanes of float64, the same lanes on every instruction set.  A single addition in float32
+// could round a dominating term by half an ULP of the result.  For float64 itself the second half holds what the first one's additions
+// rounded away (Knuth's TwoSum).
 template <class V>
 class Sum {
  public:
-  VM_MEMBER Sum() {
-    for (auto& each : lanes_) each = splat<F64>(0);
-  }
+  VM_MEMBER Sum() : lanes_{splat<F64>(0), splat<F64>(0)} {}
   VM_MEMBER Sum(F64 low, F64 high) : lanes_{low, high} {}
-  VM_MEMBER void add(F32 a, F32 b, F32 c, F32 d) {
-    widen_into(lanes_[0], lanes_[1], a + b, c + d);
-  }
-  VM_MEMBER void add(F64 a, F64 b, F64 c, F64 d) {
-    two_sum(lanes_[0], lanes_[1], a);
-    two_sum(lanes_[0], lanes_[1], b);
-    two_sum(lanes_[0], lanes_[1], c);
-    two_sum(lanes_[0], lanes_[1], d);
+  VM_MEMBER void add(F64 v) { two_sum(lanes_[0], lanes_[1], v); }
+  VM_MEMBER void add(F32 v) {
+    F64 low, high;
+    widen(v, low, high);
+    lanes_[0] = lanes_[0] + low;
+    lanes_[1] = lanes_[1] + high;
   }
   VM_MEMBER TwoSum total() const {
     alignas(64) double at[16];
@@ -102,23 +90,21 @@ class Sum {
  private:
   F64 lanes_[2];
 };
-inline constexpr std::size_t group = 4;  // vectors that are added before they go to float64
-
 // term(i, left): the vector of terms from element i on, of which `left` are inside the block.
 template <class V, class Term>
 VM_INLINE TwoSum sum_of(std::size_t n, const Term& term) {
-  constexpr std::size_t lanes = V::lanes, stripe = group * lanes;
+  constexpr std::size_t lanes = V::lanes;
   Sum<V> sum;
   std::size_t i = 0;
-  for (; i + stripe <= n; i += stripe)
-    sum.add(term(i, lanes), term(i + lanes, lanes), term(i + 2 * lanes, lanes), term(i + 3 * lanes, lanes));
-  if (i < n) {
-    const auto tail = [&](std::size_t at) __attribute__((always_inline)) {
-      if (at + lanes <= n) return term(at, lanes);
-      return at < n ? term(at, n - at) : splat<V>(0);
-    };
-    sum.add(tail(i), tail(i + lanes), tail(i + 2 * lanes), tail(i + 3 * lanes));
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    sum.add(term(i, lanes));
+    sum.add(term(i + lanes, lanes));
   }
+  if (i + lanes <= n) {
+    sum.add(term(i, lanes));
+    i += lanes;
+  }
+  if (i < n) sum.add(term(i, n - i));
   return sum.total();
 }
 
@@ -126,14 +112,14 @@ VM_INLINE TwoSum sum_of(std::size_t n, const Term& term) {
 template <class In, class V>
 VM_INLINE V max_lanes(Bytes x, std::size_t n) {
   using F = typename V::scalar;
-  constexpr std::size_t lanes = V::lanes, stripe = group * lanes;
-  V m[group];
+  constexpr std::size_t lanes = V::lanes, stripe = 4 * lanes;
+  V m[4];
 #pragma GCC unroll 4
   for (auto& each : m) each = splat<V>(-Number<F>::infinity);
   std::size_t i = 0;
   for (; i + stripe <= n; i += stripe) {
 #pragma GCC unroll 4
-    for (std::size_t j = 0; j < group; ++j) m[j] = max(load<V>(x + (i + j * lanes) * sizeof(In), type<In>), m[j]);
+    for (std::size_t j = 0; j < 4; ++j) m[j] = max(load<V>(x + (i + j * lanes) * sizeof(In), type<In>), m[j]);
   }
   for (; i + lanes <= n; i += lanes) m[0] = max(load<V>(x + i * sizeof(In), type<In>), m[0]);
   if (i < n) m[0] = max(load_first<V>(x + i * sizeof(In), n - i, -Number<F>::infinity, type<In>), m[0]);

@@ -58,6 +58,15 @@ VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
 VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
   return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
 }
+// The same where m, else +0: one masked instruction.
+VM_INLINE P32 shift_exponent_where_piece(__mmask16 m, P32 a, P32 b) {
+  return {_mm512_castsi512_ps(_mm512_maskz_add_epi32(m, _mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+}
+VM_INLINE P64 shift_exponent_where_piece(__mmask8 m, P64 a, P64 b) {
+  return {_mm512_castsi512_pd(_mm512_maskz_add_epi64(m, _mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
+}
+#define VM_SHIFT_EXPONENT_WHERE
+
 VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
   const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x3f3504f3));
   return {_mm512_cvtepi32_ps(_mm512_srai_epi32(above, 23))};

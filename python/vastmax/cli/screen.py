@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class _Silent(Screen):
     def _write(self, text: str) -> None:
         pass
 
-    def progress(self, items: Iterable[T], text: str, total: int) -> Iterable[T]:  # noqa: ARG002
+    def progress(self, items: Iterable[T], text: str, total: int) -> Iterable[T]:
         return items
 
 
@@ -108,12 +108,12 @@ def open_screen(*, silent: bool) -> Screen:
     return Screen()
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Write one strict JSON document: what is not finite becomes text."""
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

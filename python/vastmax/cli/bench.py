@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time vastmax beside its peers and the roofs of memory, against the bars it is held to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import vastmax
+from vastmax import _core
+
+from . import chart, contention, machine, screen
+from .cases import ONE_MICROSECOND, OTHER_SETTINGS, TABLE, Case
+from .contenders import GRADIENTS, OPS, PEERS, REDUCTIONS, ROOFS, Arrays, installed, ours, peers, roof
+from .timing import Pace, compare, timing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .exact import Array
+    from .screen import Screen
+    from .timing import Call
+
+OURS = "vastmax"
+_QUICK = Pace(rounds=2, block=0.03)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Choose cases, settings, rivals and output."""
+    parser.add_argument("--op", choices=OPS, help="only this op")
+    parser.add_argument("--shape", type=_shape, metavar="64x128256", help="one array of this shape, last axis")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="of that array")
+    parser.add_argument("--isa", choices=vastmax.available_isas(), help="default: the fastest here")
+    parser.add_argument("--threads", type=_count, help="default: as vastmax.info() says")
+    parser.add_argument(
+        "--against", type=_rivals, default=PEERS, metavar=",".join(PEERS), help="default: those installed"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios: .png, .svg or .pdf")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: under 30 s, and noisier")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(_count(part) for part in text.lower().replace("_", "").split("x"))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive int")
+    return int(text)
+
+
+def _rivals(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, text.replace("-", "_").split(",")))
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PEERS)}")
+    return names
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print, and draw if asked; slow is no failure."""
+    if options.plot and not chart.available():
+        print(f"--plot needs matplotlib: {chart.INSTALL}", file=sys.stderr)
+        return 2
+    out = screen.open_screen(silent=options.json)
+    asked = options.isa or options.threads
+    with vastmax.config(isa=options.isa, threads=options.threads) if asked else nullcontext():  # as users call it
+        result = _measure(options, out)
+    if options.json:
+        screen.print_json(result)
+    if options.plot:
+        chart.draw_ratios(options.plot, result["cases"], machine=result["machine"]["cpu"])
+    return 0
+
+
+def _measure(options: argparse.Namespace, out: Screen) -> dict[str, Any]:
+    facts = machine.described()
+    machine.show(out, facts)
+    _tell_missing(out, options.against)
+    chosen = _chosen(options)
+    pace = _QUICK if options.quick else Pace()
+    steps = out.progress(chosen, "measuring", len(chosen))
+    results = [_case_result(case, options.against, pace) for case in steps]
+    crowded = None if _narrowed(options) else contention.measure(1.0 if options.quick else 4.0)
+    _show(out, results)
+    _show_crowded(out, crowded)
+    _show_losses(out, results)
+    return {"machine": facts, "cases": results, "one core busy": crowded}
+
+
+def _tell_missing(out: Screen, against: tuple[str, ...]) -> None:
+    missing = [name for name, number in installed(against).items() if number is None]
+    if missing:
+        out.text(f'Not installed, so left out: {", ".join(missing)}. All peers come with: pip install "vastmax[bench]"')
+
+
+def _narrowed(options: argparse.Namespace) -> bool:
+    return bool(options.op or options.shape or options.dtype)
+
+
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    if options.shape or options.dtype:
+        op, shape = options.op or "softmax", options.shape or (64, 128_256)
+        return [Case(op, shape, options.dtype or "float32")]
+    cases = [case for case in TABLE if options.op in (None, case.op) and _possible(case)]
+    return [case for case in cases if case.quick] if options.quick else cases
+
+
+def _possible(case: Case) -> bool:
+    if case.dtype == "bfloat16" and installed(("ml_dtypes",))["ml_dtypes"] is None:
+        return False
+    return case.isa is None or {case.isa, "avx512"} <= set(vastmax.available_isas())
+
+
+def _case_result(case: Case, against: tuple[str, ...], pace: Pace) -> dict[str, Any]:
+    timings = compare(_calls(case, against), pace)
+    mine = timings[OURS].median
+    if any(bar.against == ONE_MICROSECOND for bar in case.bars):
+        timings[ONE_MICROSECOND] = timing([1e-6])
+    bars = [
+        {
+            "against": bar.against,
+            "limit": bar.limit,
+            "text": str(bar),
+            "aim": bar.aim,
+            "ratio": mine / timings[bar.against].median,
+            "passed": mine <= bar.limit * timings[bar.against].median,
+        }
+        for bar in case.bars
+        if bar.against in timings
+    ]
+    size = int(np.prod(case.shape))
+    return {
+        "case": str(case),
+        "op": case.op,
+        "shape": case.shape,
+        "dtype": case.dtype,
+        "ns_per_element": mine / size * 1e9,
+        "timings": {name: asdict(each) for name, each in timings.items()},
+        "bars": bars,
+    }
+
+
+def _calls(case: Case, against: tuple[str, ...]) -> dict[str, list[Call]]:
+    """Return each contender's calls, one for each set of arrays that they rotate through."""
+    sets = list(_arrays(case))
+    calls: dict[str, list[Call]] = {OURS: [_our_call(case, arrays) for arrays in sets]}
+    if case.peers:
+        for arrays in sets:
+            for name, call in peers(case.op, arrays, case.axis, against).items():
+                calls.setdefault(name, []).append(call)
+        if not case.warm:
+            calls |= {name: [roof(name, arrays) for arrays in sets] for name in ROOFS}
+    for bar in case.bars:
+        if bar.against in OTHER_SETTINGS:
+            other = _in_other_setting(case, bar.against)
+            calls[bar.against] = [_our_call(other, arrays) for arrays in _arrays(other)]
+    return calls
+
+
+def _in_other_setting(case: Case, name: str) -> Case:
+    if name == "float32":
+        return replace(case, dtype=name)
+    if name == "last axis":
+        return replace(case, axis=-1, shape=case.shape[::-1])
+    return replace(case, isa=name)
+
+
+def _our_call(case: Case, arrays: Arrays) -> Call:
+    call = ours(case.op, arrays, case.axis, into=case.into and case.op not in REDUCTIONS)
+    return call if case.isa is None else partial(_on, case.isa, call)
+
+
+def _on(isa: str, call: Call) -> object:
+    with vastmax.config(isa=isa):
+        return call()
+
+
+def _arrays(case: Case) -> Iterator[Arrays]:
+    """Yield one set of arrays where they should stay in cache, else as many as go round beyond the caches."""
+    size = int(np.prod(case.shape))
+    logits, results = _stock(case.dtype, size)
+    count = 1 if case.warm else len(logits) // size
+    for i in range(count):
+        x, out = (stock[i * size : (i + 1) * size].reshape(case.shape) for stock in (logits, results))
+        j = (i + 1) % count * size
+        y = logits[j : j + size].reshape(case.shape) if case.op in GRADIENTS else x
+        yield Arrays(x, y, out)
+
+
+_BLOCK = 1 << 22
+
+
+def _stock(dtype: str, at_least: int) -> tuple[Array, Array]:
+    """Return logits and room for results, each larger than the last-level cache where memory allows."""
+    itemsize = 2 if dtype.endswith("16") else np.dtype(dtype).itemsize
+    cache_bytes = int(1.25 * max(_core.caches().values(), default=0))
+    count = max(min(cache_bytes, machine.memory_free() // 10), 64 << 20) // itemsize
+    return _filled(dtype, count if count >= at_least else at_least)
+
+
+@cache
+def _filled(dtype: str, count: int) -> tuple[Array, Array]:
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    else:
+        kind = np.dtype(dtype)
+    block = (np.random.default_rng(0).standard_normal(min(count, _BLOCK), np.float32) * 4).astype(kind)
+    return np.resize(block, count), np.zeros(count, kind) + kind.type(0)
+
+
+def _show(out: Screen, results: Sequence[dict[str, Any]]) -> None:
+    out.heading("Time of a call")
+    rows = []
+    for result in results:
+        mine = result["timings"][OURS]["median"]
+        bars: dict[str, list[str]] = {}
+        for bar in result["bars"]:
+            bars.setdefault(bar["against"], []).append(f"{bar['text']}: {_verdict(bar)}")
+        for name, each in result["timings"].items():
+            first = name == OURS
+            rows.append(
+                [
+                    result["case"] if first else "",
+                    name,
+                    screen.seconds(each["median"]),
+                    f"{screen.seconds(each['lower'])} .. {screen.seconds(each['upper'])}",
+                    f"{result['ns_per_element']:.3g} ns each" if first else f"{each['median'] / mine:.2f} x",
+                    "; ".join(bars.get(name, [])),
+                ]
+            )
+    out.table(["case", "by", ">median", ">quartiles", ">to vastmax", "bar"], rows)
+
+
+def _verdict(bar: dict[str, Any]) -> str:
+    if bar["passed"]:
+        return "reached" if bar["aim"] else "pass"
+    return f"{'not reached' if bar['aim'] else 'LOSE'} by {bar['ratio'] / bar['limit']:.2f} x"
+
+
+def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
+    if crowded is None:
+        return
+    out.heading("One core kept busy by another process")
+    out.text(
+        f"{crowded['case']}: {screen.seconds(crowded['serial'])} on one undisturbed thread; with "
+        f"{crowded['threads']} threads beside the busy core, mean {screen.seconds(crowded['mean'])} "
+        f"({crowded['mean_ratio']:.2f} x, bar {contention.MEAN_BAR}) and p99 {screen.seconds(crowded['p99'])} "
+        f"({crowded['p99_ratio']:.2f} x, bar {contention.P99_BAR}): {'pass' if crowded['passed'] else 'LOSE'}"
+    )
+
+
+def _show_losses(out: Screen, results: Sequence[dict[str, Any]]) -> None:
+    out.heading("Where we lose")
+    lines = [
+        f"{result['case']}: {bar['ratio']:.2f} x the time of {bar['against']}; wanted {bar['text']}"
+        for result in results
+        for bar in result["bars"]
+        if not bar["passed"]
+    ]
+    lines += [
+        f"{result['case']}: {name} is {result['timings'][OURS]['median'] / each['median']:.2f} x as fast"
+        for result in results
+        for name, each in result["timings"].items()
+        if name not in (OURS, *ROOFS, *OTHER_SETTINGS, ONE_MICROSECOND)
+        and each["median"] < result["timings"][OURS]["median"]
+        and all(bar["passed"] for bar in result["bars"] if bar["against"] == name)
+    ]
+    for line in lines or ["Nowhere in this run."]:
+        out.line(line)

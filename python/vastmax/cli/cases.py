@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `bench` measures, and the bars that it holds vastmax to.
+
+A bar is the largest ratio of our time to another's that passes. "float32", "last axis" and "avx512" stand for vastmax
+itself in another setting, "1 us" for that time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ONE_MICROSECOND = "1 us"
+OTHER_SETTINGS = ("float32", "last axis", "avx512")
+
+
+class Bar(NamedTuple):
+    """Our time may be `limit` times that of `against`."""
+
+    against: str
+    limit: float
+    aim: bool = False  # wished for, not owed
+
+    def __str__(self) -> str:
+        if self.limit == 1:
+            text = "not slower"
+        else:
+            text = f"{1 / self.limit:.3g} x faster" if self.limit < 1 else f"within {self.limit:.3g} x"
+        return f"aim {text}" if self.aim else text
+
+
+def faster(against: str, times: float) -> Bar:
+    """At least so many times as fast."""
+    return Bar(against, 1 / times)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op on one kind of array."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    axis: int = -1
+    isa: str | None = None
+    warm: bool = False  # the same array at each call; else arrays are rotated beyond the caches
+    into: bool = True  # with out=, where there is an array to write
+    bars: tuple[Bar, ...] = ()
+    quick: bool = False
+    peers: bool = True
+
+    def __str__(self) -> str:
+        parts = [self.op, " x ".join(f"{n:,}" for n in self.shape), self.dtype]
+        parts += [f"axis {self.axis}"] if self.axis != -1 else []
+        parts += [self.isa] if self.isa else []
+        return ", ".join([*parts, "in cache" if self.warm else "beyond cache"])
+
+
+_VOCABULARY = 128_256  # of Llama 3
+_LSE_BARS = (faster("torch out=", 8), faster("scipy", 25), Bar("read roof", 1.3))
+_SOFTMAX_BARS = (
+    faster("onnxruntime", 1.2),
+    faster("torch out=", 1.5),
+    faster("torch", 3),
+    Bar("copy roof", 1.35, aim=True),
+)
+_MAP_BARS = (Bar("copy roof", 1.3), faster("torch out=", 4), faster("scipy", 20))
+
+
+def _sixteen_bit(dtype: str) -> list[Case]:
+    big, small = (64, _VOCABULARY), (1, _VOCABULARY)
+    beyond, within = (Bar("float32", 0.75), Bar("float32", 0.55, aim=True)), (Bar("float32", 1.0),)
+    return [
+        *(Case(op, big, dtype, bars=beyond, peers=False) for op in ("softmax", "logsumexp", "sigmoid")),
+        *(Case(op, small, dtype, warm=True, bars=within, peers=False) for op in ("softmax", "logsumexp")),
+    ]
+
+
+def _avx2() -> list[Case]:
+    return [
+        Case(op, shape, isa="avx2", warm=warm, bars=(Bar("avx512", limit),), peers=False)
+        for op in ("softmax", "logsumexp", "sigmoid")
+        for shape, warm, limit in (((1, _VOCABULARY), True, 1.7), ((64, _VOCABULARY), False, 1.1))
+    ]
+
+
+TABLE = (
+    Case("logsumexp", (64, _VOCABULARY), bars=_LSE_BARS[:2], quick=True),
+    Case("logsumexp", (512, _VOCABULARY), bars=_LSE_BARS),
+    Case("softmax", (64, _VOCABULARY), bars=_SOFTMAX_BARS, quick=True),
+    Case("softmax", (1, 10_000_000), bars=(faster("onnxruntime", 1.8), faster("torch out=", 2.5))),
+    Case("softmax", (2048, 1000), bars=(faster("torch out=", 1.5), faster("onnxruntime", 1)), quick=True),
+    Case(
+        "softmax",
+        (1, _VOCABULARY),
+        warm=True,
+        bars=(faster("torch out=", 2.5), faster("onnxruntime", 1.5), faster("simd_ml_kernels", 2.5)),
+        quick=True,
+    ),
+    Case("log_softmax", (64, _VOCABULARY)),
+    Case("softmax_backward", (64, _VOCABULARY)),
+    Case("softmax", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
+    Case("logsumexp", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
+    *_sixteen_bit("float16"),
+    *_sixteen_bit("bfloat16"),
+    Case("softplus", (64, _VOCABULARY), bars=_MAP_BARS),
+    Case("sigmoid", (64, _VOCABULARY), bars=(_MAP_BARS[0], _MAP_BARS[2])),
+    *_avx2(),
+    *(
+        Case(op, (16,), warm=True, into=False, bars=(Bar(ONE_MICROSECOND, 1.0),), quick=True)
+        for op in ("softmax", "logsumexp")
+    ),
+)

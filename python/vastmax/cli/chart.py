@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures, with matplotlib where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INSTALL = 'pip install "vastmax[demo]"'
+_INK = {
+    "vastmax": "#d62728",
+    "scipy": "#1f77b4",
+    "torch": "#ff9f40",
+    "torch out=": "#ff7f0e",
+    "onnxruntime": "#2ca02c",
+    "simd_ml_kernels": "#9467bd",
+}
+_OTHER_INK = "#888888"
+
+
+def available() -> bool:
+    """Say whether pictures can be drawn."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    return Figure((width, height), layout="constrained")
+
+
+def draw_ratios(path: str, cases: Sequence[Mapping[str, Any]], machine: str) -> None:
+    """Draw each contender's time in multiples of vastmax's, and the bars."""
+    figure = _figure(11, 1.8 + 0.42 * len(cases))
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for case in cases for name in case["timings"] if name != "vastmax"))
+    for name in names:
+        points = [
+            (case["timings"][name]["median"] / case["timings"]["vastmax"]["median"], row)
+            for row, case in enumerate(cases)
+            if name in case["timings"]
+        ]
+        mark = "o" if name in _INK else "D"
+        axes.plot(*zip(*points, strict=True), mark, label=name, color=_INK.get(name), alpha=0.85)
+    axes.axvline(1, color=_INK["vastmax"], label="vastmax")
+    axes.set(xscale="log", xlabel="time of a call / time of vastmax (right of the line: vastmax is faster)")
+    axes.set_yticks(range(len(cases)), [case["case"] for case in cases], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="both", alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+    axes.set_title(machine, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def draw_sizes(path: str, panels: Mapping[str, Mapping[str, Any]], machine: str) -> None:
+    """Draw time and throughput against the number of classes, one column for each op.
+
+    A panel has `sizes`, `seconds` by contender, `bytes` that a call must move by size, `roof` in bytes a second by size.
+    """
+    figure = _figure(11, 7.5)
+    grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
+    for (title, panel), column in zip(panels.items(), grid.T, strict=True):
+        _draw_panel(column[0], column[1], title, panel)
+    grid[0][0].set_ylabel("time of a call")
+    grid[1][0].set_ylabel("GB/s")
+    handles, labels = grid[1][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(machine, fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_panel(above: Axes, below: Axes, title: str, panel: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    sizes = panel["sizes"]
+    for name, seconds in panel["seconds"].items():
+        style = {"color": _INK.get(name, _OTHER_INK), "marker": "o", "markersize": 4, "label": name}
+        above.plot(sizes, seconds, **style)
+        below.plot(sizes, [b / s / 1e9 for b, s in zip(panel["bytes"], seconds, strict=True)], **style)
+    roof = [speed / 1e9 for speed in panel["roof"]]
+    below.plot(sizes, roof, "--", color="black", label="memory roof: threaded read (logsumexp) or copy (softmax)")
+    above.set(xscale="log", yscale="log", title=title)
+    above.yaxis.set_major_formatter(EngFormatter("s"))
+    below.set(xscale="log", yscale="log", xlabel="classes in the row (float32)")
+    below.xaxis.set_major_formatter(EngFormatter(sep=""))
+    below.yaxis.set_major_formatter("{x:g}")
+    for axes in (above, below):
+        axes.grid(which="major", alpha=0.4)
+        axes.grid(which="minor", alpha=0.12)

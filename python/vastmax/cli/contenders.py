@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call of an op, by vastmax and by its peers, on the same arrays; and the roofs that memory sets.
+
+Each function gives a call without arguments, or None where the peer has no such op, dtype or axis.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+import vastmax
+
+from .onnx_model import one_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnxruntime
+    import torch
+
+    from .exact import Array
+    from .timing import Call
+
+PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels")
+ROOFS = ("read roof", "copy roof")
+REDUCTIONS = ("logsumexp",)
+GRADIENTS = ("softmax_backward",)
+OPS = ("softmax", "log_softmax", *REDUCTIONS, "softplus", "sigmoid", "log_sigmoid", *GRADIENTS)
+
+
+class Arrays(NamedTuple):
+    """What a call reads and may write."""
+
+    x: Array
+    y: Array  # the output of the forward op, for gradients
+    out: Array
+
+
+def installed(names: tuple[str, ...]) -> dict[str, str | None]:
+    """Return the versions of packages, None where one is missing."""
+    return {name: version(name) if importlib.util.find_spec(name) else None for name in names}
+
+
+def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
+    """Return a call of vastmax, into `out` if asked."""
+    function = getattr(vastmax, op)
+    options = {"out": arrays.out} if into else {}
+    if op in GRADIENTS:
+        return partial(function, arrays.x, arrays.y, axis, **options)
+    if op in _ELEMENT_WISE:
+        return partial(function, arrays.x, **options)
+    if arrays.x.ndim == 1 and not into:
+        return partial(function, arrays.x)
+    return partial(function, arrays.x, axis, **options)
+
+
+_ELEMENT_WISE = ("softplus", "sigmoid", "log_sigmoid")
+
+
+def peers(op: str, arrays: Arrays, axis: int, wanted: tuple[str, ...]) -> dict[str, Call]:
+    """Return the calls of the peers that are wanted, installed and able."""
+    made = {}
+    for name, (package, make) in _PEERS.items():
+        if package in wanted and importlib.util.find_spec(package) is not None:
+            call = make(op, arrays, axis)
+            if call is not None:
+                made[name] = call
+    return made
+
+
+def _scipy(op: str, arrays: Arrays, axis: int) -> Call | None:
+    from scipy import special
+
+    if arrays.x.dtype.name == "bfloat16":
+        return None
+    name = {"sigmoid": "expit", "log_sigmoid": "log_expit"}.get(op, op)
+    function = getattr(special, name, None)
+    if function is None:
+        return None
+    return partial(function, arrays.x) if op in _ELEMENT_WISE else partial(function, arrays.x, axis=axis)
+
+
+def _tensor(x: Array) -> torch.Tensor:
+    import torch
+
+    if x.dtype.name == "bfloat16":
+        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(x)
+
+
+def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
+    import torch
+
+    torch.set_num_threads(vastmax.get_num_threads())
+    x, y, out = map(_tensor, arrays)
+    if op == "softmax_backward":
+        return partial(torch.ops.aten._softmax_backward_data.out, x, y, axis, x.dtype, grad_input=out)
+    if op in REDUCTIONS:
+        result = torch.empty([n for i, n in enumerate(x.shape) if i != axis % x.ndim], dtype=x.dtype)
+        return partial(torch.logsumexp, x, (axis,), out=result)
+    if op in ("softmax", "log_softmax"):
+        return partial(getattr(torch, op), x, axis, out=out)
+    element_wise: dict[str, Callable[..., Any]] = {
+        "softplus": torch._C._nn.softplus,
+        "sigmoid": torch.sigmoid,
+        "log_sigmoid": torch._C._nn.log_sigmoid,
+    }
+    return partial(element_wise[op], x, out=out)
+
+
+def _torch(op: str, arrays: Arrays, axis: int) -> Call | None:
+    import torch
+
+    if op not in ("softmax", "log_softmax"):
+        return None  # others are timed with out= alone
+    torch.set_num_threads(vastmax.get_num_threads())
+    return partial(getattr(torch, op), _tensor(arrays.x), axis)
+
+
+_ONNX = {
+    "softmax": ("Softmax", "axis"),
+    "log_softmax": ("LogSoftmax", "axis"),
+    "logsumexp": ("ReduceLogSumExp", "axes"),
+    "softplus": ("Softplus", ""),
+    "sigmoid": ("Sigmoid", ""),
+}
+
+
+@cache
+def _onnx_session(op: str, dtype: str, axis: int, threads: int) -> onnxruntime.InferenceSession | None:
+    import onnxruntime
+
+    node, attribute = _ONNX[op]
+    attributes: dict[str, int | list[int]] = {}
+    if attribute == "axis":
+        attributes = {"axis": axis}
+    elif attribute == "axes":
+        attributes = {"axes": [axis], "keepdims": 0}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    model = one_node(node, dtype, attributes)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception:  # its own kinds of error, for a type that it has no kernel for
+        return None
+
+
+def _onnxruntime(op: str, arrays: Arrays, axis: int) -> Call | None:
+    dtype = arrays.x.dtype.name
+    if op not in _ONNX or dtype == "bfloat16":
+        return None
+    session = _onnx_session(op, dtype, axis, vastmax.get_num_threads())
+    if session is None:
+        return None
+    out = np.empty(np.delete(arrays.x.shape, axis), arrays.x.dtype) if op in REDUCTIONS else arrays.out
+    binding = session.io_binding()
+    for bind, name, array in ((binding.bind_input, "x", arrays.x), (binding.bind_output, "y", out)):
+        bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    keep = [out]  # the binding holds a bare address
+
+    def call() -> object:
+        session.run_with_iobinding(binding)
+        return keep
+
+    return call
+
+
+def _simd_ml_kernels(op: str, arrays: Arrays, axis: int) -> Call | None:
+    import simd_ml_kernels
+
+    if op != "softmax" or arrays.x.dtype != np.float32 or axis not in (-1, arrays.x.ndim - 1):
+        return None
+    return partial(simd_ml_kernels.softmax, arrays.x)
+
+
+_PEERS: dict[str, tuple[str, Callable[[str, Arrays, int], Call | None]]] = {
+    "scipy": ("scipy", _scipy),
+    "torch out=": ("torch", _torch_into),
+    "torch": ("torch", _torch),
+    "onnxruntime": ("onnxruntime", _onnxruntime),
+    "simd_ml_kernels": ("simd_ml_kernels", _simd_ml_kernels),
+}
+
+
+def roof(name: str, arrays: Arrays) -> Call:
+    """Return a threaded read ("read roof") or copy ("copy roof") of the bytes of `x`: torch's, else NumPy's in threads."""
+    x, out = (array.reshape(-1).view(np.float32) for array in (arrays.x, arrays.out))
+    if importlib.util.find_spec("torch") is not None:
+        source, target = _tensor(x), _tensor(out)
+        return partial(source.sum) if name == "read roof" else partial(target.copy_, source)
+    parts = list(zip(*(np.array_split(array, vastmax.get_num_threads()) for array in (x, out)), strict=True))
+    read = name == "read roof"
+    work = [partial(np.max, part) if read else partial(np.copyto, to, part) for part, to in parts]
+    return lambda: list(_pool(len(work)).map(lambda call: call(), work))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
