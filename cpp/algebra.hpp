@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The normaliser of a stretch of logits and how two of them merge: what lanes, threads and shards of a vocabulary share.
+// The normaliser of a stretch of logits and how two of them merge: what lanes, threads and shards of a vocabulary
+// share.
 #pragma once
 
 #include <cstddef>
@@ -10,20 +11,20 @@
 
 namespace vastmax {
 
-// A block's part: sum of e^(x - base) 2^-ref over its logits, where base is 0, or `max` when max is too large for the exponent
-// reduction (|max| > reducible).  `max` is -inf for a block of -inf; `sum` is NaN if any logit is.
+// A block's part: sum of e^(x - base) 2^-ref over its logits, where base is 0, or `max` when max is too large for the
+// exponent reduction (|max| > reducible).  `max` is -inf for a block of -inf; `sum` is NaN if any logit is.
 struct Partial {
   double max, sum, lost;  // lost: what rounding took from sum
   int ref;
 };
 
-// Terms are e^x 2^-ref with ref this far below the exponent of the largest: with `span` in simd/math.hpp everything that can show in a
-// result is a normal number, and so is a scale of 2^-33 or more times it.
+// Terms are e^x 2^-ref with ref this far below the exponent of the largest: with `span` in simd/math.hpp everything
+// that can show in a result is a normal number, and so is a scale of 2^-33 or more times it.
 template <class F>
 inline constexpr int head_room = sizeof(F) == 4 ? 64 : 500;
 
-// Up to here k ln2 in simd/math.hpp stays exact and k - ref fits the exponent arithmetic.  Beyond, x - max is exact wherever e^(x - max)
-// is not 0 (Sterbenz), so the stretch is shifted by max first.
+// Up to here k ln2 in simd/math.hpp stays exact and k - ref fits the exponent arithmetic.  Beyond, x - max is exact
+// wherever e^(x - max) is not 0 (Sterbenz), so the stretch is shifted by max first.
 inline constexpr double reducible = 4096;
 VM_SHARED bool shifted(double max) { return !(max >= -reducible && max <= reducible); }
 
@@ -42,8 +43,9 @@ struct TwoSum {
   VM_SHARED double value() const { return high + low; }
 };
 
-// The normaliser of the blocks seen so far, in the unit of the block that holds the largest logit.  That block's own sum is kept
-// apart: where it is nearly all the largest logit, it is summed again without it (core/rows.cpp), and log1p keeps what is left.
+// The normaliser of the blocks seen so far, in the unit of the block that holds the largest logit.  That block's own
+// sum is kept apart: where it is nearly all the largest logit, it is summed again without it (core/rows.cpp), and log1p
+// keeps what is left.
 class Norm {
  public:
   double max = -std::numeric_limits<double>::infinity(), top = 0, top_lost = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// NumPy arrays as views.  Everything here holds the GIL; what it returns points into the array, which the caller keeps alive.
+// NumPy arrays as views.  Everything here holds the GIL; what it returns points into the array, which the caller keeps
+// alive.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -14,16 +15,21 @@ namespace py = pybind11;
 
 namespace vastmax::python {
 
-// float16, float32, float64 by type number; bfloat16 has a number only once ml_dtypes has registered it, so the first one is known by name.
+// float16, float32, float64 by type number; bfloat16 has a number only once ml_dtypes has registered it, so the first
+// one is known by name.
 inline std::optional<DType> dtype_of(const py::array& a) {
   static std::atomic<int> bfloat16_number{-1};
   const auto* descr = py::detail::array_proxy(a.ptr())->descr;
   const int number = py::detail::array_descriptor_proxy(descr)->type_num;
   switch (number) {
-    case 23: return DType::float16;
-    case 11: return DType::float32;
-    case 12: return DType::float64;
-    default: break;
+    case 23:
+      return DType::float16;
+    case 11:
+      return DType::float32;
+    case 12:
+      return DType::float64;
+    default:
+      break;
   }
   if (number == bfloat16_number) return DType::bfloat16;
   if (number >= 256 && py::cast<std::string>(a.dtype().attr("name")) == "bfloat16") {
@@ -35,7 +41,9 @@ inline std::optional<DType> dtype_of(const py::array& a) {
 
 inline DType supported(const py::array& a) {
   const auto found = dtype_of(a);
-  if (!found) throw std::invalid_argument("dtype " + py::cast<std::string>(py::str(a.dtype())) + " is not float16, bfloat16, float32 or float64");
+  if (!found)
+    throw std::invalid_argument("dtype " + py::cast<std::string>(py::str(a.dtype())) +
+                                " is not float16, bfloat16, float32 or float64");
   return *found;
 }
 
@@ -47,7 +55,9 @@ inline std::span<const std::int64_t> strides_of(const py::array& a) {
   return {reinterpret_cast<const std::int64_t*>(a.strides()), static_cast<std::size_t>(a.ndim())};
 }
 
-inline ConstView view(const py::array& a) { return {static_cast<const std::byte*>(a.data()), supported(a), shape_of(a), strides_of(a)}; }
+inline ConstView view(const py::array& a) {
+  return {static_cast<const std::byte*>(a.data()), supported(a), shape_of(a), strides_of(a)};
+}
 
 inline View writable(py::array& a) {
   if (!a.writeable()) throw std::invalid_argument("an output is read-only");
@@ -62,15 +72,16 @@ inline bool finalizing() {
 #endif
 }
 
-// True when a signal handler raised: the call ends early and the error goes up.  An interpreter that is going away ends it too.
+// True when a signal handler raised: the call ends early and the error goes up.  An interpreter that is going away ends
+// it too.
 inline bool interrupted() {
   if (finalizing()) return true;
   const py::gil_scoped_acquire gil;
   return PyErr_CheckSignals() != 0;
 }
 
-// Without the GIL.  Not a guard object: Python ends a daemon thread that asks for the GIL at exit by unwinding it, and a destructor
-// would turn that into std::terminate.
+// Without the GIL.  Not a guard object: Python ends a daemon thread that asks for the GIL at exit by unwinding it, and
+// a destructor would turn that into std::terminate.
 template <class Fn>
 void without_gil(const Fn& fn) {
   PyThreadState* const saved = PyEval_SaveThread();

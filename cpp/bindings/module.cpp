@@ -2,8 +2,8 @@
 // vastmax._core: a table of contents.
 #include <pybind11/stl.h>
 
+#include "bindings/plain.hpp"
 #include "bindings/shapes.hpp"
-#include "bindings/small.hpp"
 
 #define VASTMAX_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -27,13 +27,14 @@ void bind_ops(py::module_& m) {
 #define VM_BIND_unary(name) bind_unary<&name>(m, #name);
 #define VM_BIND_binary(name) bind_binary<&name>(m, #name);
 #include "ops.def"
-  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature, const Optional& where,
-                                 int threads, int isa) {
+  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
+                                 const Optional& where, int threads, int isa) {
     need_axis(x);
     const ConstView g = view(grad), in = view(x);
     const View to = writable(out);
     const RowOptions o = row_options(x, temperature, where);
-    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { logsumexp_backward(g, in, to, o, exec); });
+    call(static_cast<std::size_t>(x.size()), threads, isa,
+         [&](const Exec& exec) { logsumexp_backward(g, in, to, o, exec); });
   });
   m.def("logsumexp_weighted", [](const py::array& a, const py::array& b, py::array out, std::optional<py::array> sign,
                                  const Optional& temperature, const Optional& where, int threads, int isa) {
@@ -46,45 +47,31 @@ void bind_ops(py::module_& m) {
     call(static_cast<std::size_t>(a.size()), threads, isa,
          [&](const Exec& exec) { logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec); });
   });
-  m.def("bce_with_logits", [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
-                              std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, int threads, int isa) {
-    const ConstView in = view(x), wanted = view(target);
-    std::optional<ConstView> w, p;
-    if (weight) w = view(*weight);
-    if (pos_weight) p = view(*pos_weight);
-    std::optional<View> losses, grads;
-    if (loss) losses = writable(*loss);
-    if (grad) grads = writable(*grad);
-    return call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
-      return bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr, grads ? &*grads : nullptr,
-                             grad_scale, exec);
-    });
-  });
+  m.def("bce_with_logits",
+        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
+           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, int threads, int isa) {
+          const ConstView in = view(x), wanted = view(target);
+          std::optional<ConstView> w, p;
+          if (weight) w = view(*weight);
+          if (pos_weight) p = view(*pos_weight);
+          std::optional<View> losses, grads;
+          if (loss) losses = writable(*loss);
+          if (grad) grads = writable(*grad);
+          return call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
+            return bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                                   grads ? &*grads : nullptr, grad_scale, exec);
+          });
+        });
 }
 
-void bind_small(py::module_& m) {
-  bind_small_map<&softmax>(m, "softmax_small");
-  bind_small_map<&log_softmax>(m, "log_softmax_small");
-  const auto unary = [&]<auto fn>(const char* name) {
-    m.def(name, [](py::handle given) -> py::object {
-      if (!small(given)) return py::none();
-      const auto x = py::reinterpret_borrow<py::array>(given);
-      py::array out = like(x);
-      fn(view(x), writable(out), 1, Exec{1, -1, nullptr});
-      return out;
-    });
-  };
-  unary.operator()<&softplus>("softplus_small");
-  unary.operator()<&sigmoid>("sigmoid_small");
-  unary.operator()<&log_sigmoid>("log_sigmoid_small");
-  m.def("logsumexp_small", [](py::handle given) -> py::object {
-    if (!small(given) || py::detail::array_proxy(given.ptr())->nd != 1) return py::none();
-    const auto x = py::reinterpret_borrow<py::array>(given);
-    const ConstView in = view(x);
-    py::array out(in.dtype == DType::float64 ? py::dtype::of<double>() : py::dtype::of<float>(), std::vector<py::ssize_t>{});
-    logsumexp(in, writable(out), {}, Exec{1, -1, nullptr});
-    return out[py::tuple()];
-  });
+void bind_plain_ops(py::module_& m) {
+  bind_plain(m, "softmax_plain", [](const ConstView& x, const View& y, const Exec& e) { softmax(x, y, {}, e); });
+  bind_plain(m, "log_softmax_plain",
+             [](const ConstView& x, const View& y, const Exec& e) { log_softmax(x, y, {}, e); });
+  bind_plain(m, "softplus_plain", [](const ConstView& x, const View& y, const Exec& e) { softplus(x, y, 1, e); });
+  bind_plain(m, "sigmoid_plain", [](const ConstView& x, const View& y, const Exec& e) { sigmoid(x, y, 1, e); });
+  bind_plain(m, "log_sigmoid_plain", [](const ConstView& x, const View& y, const Exec& e) { log_sigmoid(x, y, 1, e); });
+  m.def("logsumexp_plain", &plain_logsumexp);
 }
 
 void bind_runtime(py::module_& m) {
@@ -97,7 +84,8 @@ void bind_runtime(py::module_& m) {
     return names;
   });
   const auto index = [](int i) {
-    if (i < 0 || static_cast<std::size_t>(i) >= isas().size()) throw std::invalid_argument("no instruction set of that index");
+    if (i < 0 || static_cast<std::size_t>(i) >= isas().size())
+      throw std::invalid_argument("no instruction set of that index");
     return isas()[static_cast<std::size_t>(i)];
   };
   m.def("isa_runnable", [index](int i) { return runnable(index(i)); });
@@ -124,6 +112,6 @@ void bind_runtime(py::module_& m) {
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_ops(m);
-  vastmax::python::bind_small(m);
+  vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_runtime(m);
 }

@@ -32,7 +32,8 @@ inline void need_axis(const py::array& x) {
 
 template <auto fn>
 void bind_rows(py::module_& m, const char* name) {  // softmax, log_softmax, logsumexp
-  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int threads, int isa) {
+  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int threads,
+                 int isa) {
     need_axis(x);
     const ConstView in = view(x);
     const View to = writable(out);
@@ -43,13 +44,14 @@ void bind_rows(py::module_& m, const char* name) {  // softmax, log_softmax, log
 
 template <auto fn>
 void bind_row_grad(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int threads, int isa) {
-    need_axis(y);
-    const ConstView grad = view(g), in = view(y);
-    const View to = writable(out);
-    const RowOptions o = row_options(y, temperature, std::nullopt);
-    call(static_cast<std::size_t>(y.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, o, exec); });
-  });
+  m.def(name,
+        [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int threads, int isa) {
+          need_axis(y);
+          const ConstView grad = view(g), in = view(y);
+          const View to = writable(out);
+          const RowOptions o = row_options(y, temperature, std::nullopt);
+          call(static_cast<std::size_t>(y.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, o, exec); });
+        });
 }
 
 template <auto fn>

@@ -16,16 +16,18 @@ inline std::string text(std::span<const std::int64_t> shape) {
   return out + ")";
 }
 
-inline void expect_shape(const char* op, const char* what, std::span<const std::int64_t> got, std::span<const std::int64_t> want) {
+inline void expect_shape(const char* op, const char* what, std::span<const std::int64_t> got,
+                         std::span<const std::int64_t> want) {
   if (!std::ranges::equal(got, want))
-    throw std::invalid_argument(std::string(op) + ": " + what + " has shape " + text(got) + "; it must be " + text(want));
+    throw std::invalid_argument(std::string(op) + ": " + what + " has shape " + text(got) + "; it must be " +
+                                text(want));
 }
 
 inline void expect_dtype(const char* op, const char* what, DType got, DType want) {
   constexpr const char* names[] = {"float16", "bfloat16", "float32", "float64"};
   if (got != want)
-    throw std::invalid_argument(std::string(op) + ": " + what + " has dtype " + names[static_cast<int>(got)] + "; it must be " +
-                                names[static_cast<int>(want)]);
+    throw std::invalid_argument(std::string(op) + ": " + what + " has dtype " + names[static_cast<int>(got)] +
+                                "; it must be " + names[static_cast<int>(want)]);
 }
 
 }  // namespace vastmax

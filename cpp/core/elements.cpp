@@ -38,7 +38,8 @@ void each_stretch(const ConstView& a, const ConstView& b, const View& out, const
   loop.merge();
   first.dense = loop.plain(0, first.item), second.dense = loop.plain(1, second.item), to.dense = loop.plain(2, to.item);
   const bool dense = first.dense && second.dense && to.dense;
-  const bool streaming = dense && a.data != out.data && b.data != out.data && loop.count() * to.item >= policy::stream_bytes;
+  const bool streaming =
+      dense && a.data != out.data && b.data != out.data && loop.count() * to.item >= policy::stream_bytes;
   const std::size_t count = loop.count(), piece = dense ? policy::grain : stretch;
   const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
   const std::size_t per_task = policy::grain;
@@ -64,17 +65,20 @@ void unary(Op op, const char* name, const ConstView& x, const View& out, double 
   expect_dtype(name, "out", out.dtype, x.dtype);
   expect_shape(name, "out", out.shape, x.shape);
   const auto kernel = of(kernels(exec), x.dtype).unary[static_cast<int>(op)];
-  each_stretch(x, x, out, exec, [&](Bytes a, Bytes, OutBytes to, std::size_t n, bool streaming) { kernel(a, to, n, beta, streaming); });
+  each_stretch(x, x, out, exec,
+               [&](Bytes a, Bytes, OutBytes to, std::size_t n, bool streaming) { kernel(a, to, n, beta, streaming); });
 }
 
-void binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta, const Exec& exec) {
+void binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta,
+            const Exec& exec) {
   expect_dtype(name, "grad_output", g.dtype, x.dtype);
   expect_shape(name, "grad_output", g.shape, x.shape);
   expect_dtype(name, "out", out.dtype, x.dtype);
   expect_shape(name, "out", out.shape, x.shape);
   const auto kernel = of(kernels(exec), x.dtype).binary[static_cast<int>(op)];
-  each_stretch(g, x, out, exec,
-               [&](Bytes a, Bytes b, OutBytes to, std::size_t n, bool streaming) { kernel(a, b, to, n, beta, streaming); });
+  each_stretch(g, x, out, exec, [&](Bytes a, Bytes b, OutBytes to, std::size_t n, bool streaming) {
+    kernel(a, b, to, n, beta, streaming);
+  });
 }
 
 }  // namespace
@@ -82,17 +86,20 @@ void binary(Op op, const char* name, const ConstView& g, const ConstView& x, con
 #define VM_OP(shape, name, Formula) VM_DEFINE_##shape(name)
 #define VM_DEFINE_norm_map(name)
 #define VM_DEFINE_row_grad(name)
-#define VM_DEFINE_unary(name) \
-  void name(const ConstView& x, const View& out, double beta, const Exec& exec) { unary(Op::name, #name, x, out, beta, exec); }
-#define VM_DEFINE_binary(name)                                                                                      \
-  void name(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec& exec) {               \
-    binary(Op::name, #name, g, x, out, beta, exec);                                                                 \
+#define VM_DEFINE_unary(name)                                                     \
+  void name(const ConstView& x, const View& out, double beta, const Exec& exec) { \
+    unary(Op::name, #name, x, out, beta, exec);                                   \
+  }
+#define VM_DEFINE_binary(name)                                                                        \
+  void name(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec& exec) { \
+    binary(Op::name, #name, g, x, out, beta, exec);                                                   \
   }
 #include "ops.def"
 #undef VM_OP
 
-double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight, const View* loss,
-                       const View* grad, double grad_scale, const Exec& exec) {
+double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
+                       const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale,
+                       const Exec& exec) {
   constexpr const char* op = "binary_cross_entropy_with_logits";
   const ConstView* inputs[] = {&x, &target, weight, pos_weight};
   const View* outputs[] = {loss, grad};
@@ -127,8 +134,8 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
                  in[i] = inputs[i] == nullptr ? nullptr : scratch[i];
                  if (inputs[i] != nullptr) loop.gather(inputs[i]->data, i, item, begin, n, scratch[i]);
                }
-               sums[b] = k.bce(in[0], in[1], in[2], in[3], loss != nullptr ? scratch[4] : nullptr, grad != nullptr ? scratch[5] : nullptr,
-                               grad_scale, n);
+               sums[b] = k.bce(in[0], in[1], in[2], in[3], loss != nullptr ? scratch[4] : nullptr,
+                               grad != nullptr ? scratch[5] : nullptr, grad_scale, n);
                if (loss != nullptr) loop.scatter(loss->data, 4, loss_item, begin, n, scratch[4]);
                if (grad != nullptr) loop.scatter(grad->data, 5, item, begin, n, scratch[5]);
              }

@@ -22,7 +22,8 @@ constexpr Isa built[] = {VM_BUILT_ISAS(VM_NAME)};
 bool detect(Isa isa) {
 #if defined(__x86_64__)
   // libgcc asks cpuid for the instructions and xgetbv for the registers that the system saves.
-  if (isa == Isa::avx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (isa == Isa::avx2)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (isa == Isa::avx512)
     return detect(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -33,7 +34,9 @@ bool detect(Isa isa) {
 struct Tables {
   std::array<Kernels, 4> at;
   Tables() {
-#define VM_FILL(isa) isa::fill(at[static_cast<int>(Isa::isa)]);
+// fill itself is compiled for its instruction set: not to be called where that does not run
+#define VM_FILL(isa) \
+  if (detect(Isa::isa)) isa::fill(at[static_cast<int>(Isa::isa)]);
     VM_BUILT_ISAS(VM_FILL)
   }
 };
@@ -68,7 +71,8 @@ bool runnable(Isa isa) {
 Isa active_isa() { return active().load(std::memory_order_relaxed); }
 
 void set_active_isa(Isa isa) {
-  if (!runnable(isa)) throw std::invalid_argument(std::string("instruction set ") + name(isa) + " does not run on this machine");
+  if (!runnable(isa))
+    throw std::invalid_argument(std::string("instruction set ") + name(isa) + " does not run on this machine");
   active().store(isa, std::memory_order_relaxed);
 }
 
@@ -78,7 +82,8 @@ const Kernels& kernels(const Exec& exec) {
   if (exec.isa >= 0) {
     if (exec.isa >= static_cast<int>(std::size(built))) throw std::invalid_argument("no instruction set of that index");
     isa = built[exec.isa];
-    if (!runnable(isa)) throw std::invalid_argument(std::string("instruction set ") + name(isa) + " does not run on this machine");
+    if (!runnable(isa))
+      throw std::invalid_argument(std::string("instruction set ") + name(isa) + " does not run on this machine");
   }
   return tables.at[static_cast<int>(isa)];
 }

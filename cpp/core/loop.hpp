@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Strided operands walked together: dimensions that can be merged are, so that the usual case is one stride per operand.
+// Strided operands walked together: dimensions that can be merged are, so that the usual case is one stride per
+// operand.
 #pragma once
 
 #include <array>
@@ -17,7 +18,8 @@ class Loop {
   static constexpr std::size_t most = 6;  // operands
   using Strides = std::array<std::int64_t, most>;
 
-  explicit Loop(std::span<const std::int64_t> shape) : shape_(shape.begin(), shape.end()), strides_(shape.size(), Strides{}) {
+  explicit Loop(std::span<const std::int64_t> shape)
+      : shape_(shape.begin(), shape.end()), strides_(shape.size(), Strides{}) {
     for (const auto extent : shape) count_ *= static_cast<std::size_t>(extent);
   }
   void add(std::span<const std::int64_t> strides) {
@@ -80,14 +82,16 @@ class Loop {
       to += length * item;
     });
   }
-  void scatter(OutBytes data, std::size_t operand, std::size_t item, std::size_t begin, std::size_t n, Bytes from) const {
+  void scatter(OutBytes data, std::size_t operand, std::size_t item, std::size_t begin, std::size_t n,
+               Bytes from) const {
     runs(operand, begin, n, [&](std::int64_t at, std::int64_t step, std::size_t length) {
       copy(data + at, step, from, static_cast<std::int64_t>(item), item, length);
       from += length * item;
     });
   }
 
-  static void copy(OutBytes to, std::int64_t to_step, Bytes from, std::int64_t from_step, std::size_t item, std::size_t n) {
+  static void copy(OutBytes to, std::int64_t to_step, Bytes from, std::int64_t from_step, std::size_t item,
+                   std::size_t n) {
     const auto dense = static_cast<std::int64_t>(item);
     if (to_step == dense && from_step == dense) {
       std::memcpy(to, from, n * item);

@@ -10,7 +10,7 @@ namespace vastmax::policy {
 inline constexpr std::size_t grain = 32768;
 
 // An output of this many bytes is written past the caches, when it is not the input itself.
-inline constexpr std::size_t stream_bytes = std::size_t{16} << 20;
+inline constexpr std::size_t stream_bytes = std::size_t{4} << 20;
 
 // While a row is written, the next one is fetched into second-level cache if both fit there.
 inline constexpr std::size_t ahead_bytes = std::size_t{768} << 10;

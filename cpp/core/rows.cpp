@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ops over rows: cut into canonical blocks, spread over threads, normalise, apply.
 //
-// A task is a run of rows, or a run of blocks of one row when rows are few and vast.  Either way a row is the same blocks, merged in the
-// same order, so its bits do not depend on the cut.
+// A task is a run of rows, or a run of blocks of one row when rows are few and vast.  Either way a row is the same
+// blocks, merged in the same order, so its bits do not depend on the cut.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -37,8 +37,10 @@ struct RowOperand {
 // Special numbers in the bits of a dtype.
 enum class Special { zero, minus_infinity, nan };
 std::uint64_t bits(DType d, Special s) {
-  constexpr std::uint64_t table[dtype_count][3] = {
-      {0, 0xfc00, 0x7e00}, {0, 0xff80, 0x7fc0}, {0, 0xff800000, 0x7fc00000}, {0, 0xfff0000000000000, 0x7ff8000000000000}};
+  constexpr std::uint64_t table[dtype_count][3] = {{0, 0xfc00, 0x7e00},
+                                                   {0, 0xff80, 0x7fc0},
+                                                   {0, 0xff800000, 0x7fc00000},
+                                                   {0, 0xfff0000000000000, 0x7ff8000000000000}};
   return table[static_cast<int>(d)][static_cast<int>(s)];
 }
 
@@ -72,8 +74,15 @@ void reciprocal(const TwoSum& sum, RowParams& row) {
 class RowRun {
  public:
   RowRun(const char* op, DType dtype, std::span<const std::int64_t> shape, const Exec& exec)
-      : op_(op), dtype_(dtype), all_(kernels(exec)), k_(of(all_, dtype)), exec_(exec), loop_(shape.first(shape.size() - 1)),
-        n_(static_cast<std::size_t>(shape.back())), block_(block_length(dtype)), blocks_((n_ + block_ - 1) / block_) {}
+      : op_(op),
+        dtype_(dtype),
+        all_(kernels(exec)),
+        k_(of(all_, dtype)),
+        exec_(exec),
+        loop_(shape.first(shape.size() - 1)),
+        n_(static_cast<std::size_t>(shape.back())),
+        block_(block_length(dtype)),
+        blocks_((n_ + block_ - 1) / block_) {}
 
   template <class V>
   RowOperand operand(const V& view) {
@@ -106,7 +115,8 @@ class RowRun {
     std::size_t row;
   };
   Source source(std::size_t row) const {
-    return {x_.row(loop_, row), where_.data == nullptr ? nullptr : reinterpret_cast<const std::uint8_t*>(where_.row(loop_, row)),
+    return {x_.row(loop_, row),
+            where_.data == nullptr ? nullptr : reinterpret_cast<const std::uint8_t*>(where_.row(loop_, row)),
             temperature(row), row};
   }
   double temperature(std::size_t row) const {
@@ -123,25 +133,27 @@ class RowRun {
 
   bool stage(const Source& s, std::size_t block, double shift, std::byte* to) const {
     const auto start = static_cast<std::int64_t>(block * block_);
-    return k_.stage({s.x + start * x_.step, x_.step, s.where == nullptr ? nullptr : s.where + start * where_.step, where_.step, s.divisor, shift},
+    return k_.stage({s.x + start * x_.step, x_.step, s.where == nullptr ? nullptr : s.where + start * where_.step,
+                     where_.step, s.divisor, shift},
                     length(block), to);
   }
 
   // The normaliser of one block.  `seen`: the mask left something in.
-  Partial norm_block(const Source& s, std::size_t block, Bytes ahead, Scratch& scratch, bool& seen) const {
+  Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen) const {
     Partial part;
+    double unknown = NAN;
     if (plain()) {
       seen = true;
-      k_.norm[0](at(s.x, x_, block), length(block), ahead, part);
+      k_.norm[0](at(s.x, x_, block), length(block), ahead, max, part);
     } else {
       seen |= stage(s, block, 0, scratch.in);
-      k_.norm[1](scratch.in, length(block), nullptr, part);
+      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
     }
     if (shifted(part.max) && std::isfinite(part.max)) {
-      const double max = part.max;
-      stage(s, block, max, scratch.in);
-      k_.norm[1](scratch.in, length(block), nullptr, part);
-      part.max = max;
+      const double shift = part.max;
+      stage(s, block, shift, scratch.in);
+      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
+      part.max = shift;
     }
     return part;
   }
@@ -159,7 +171,8 @@ class RowRun {
     norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(from, to); });
   }
 
-  // sum / e^max - 1, to full relative accuracy: below 1 the largest logit is left out of the sum rather than subtracted from it.
+  // sum / e^max - 1, to full relative accuracy: below 1 the largest logit is left out of the sum rather than subtracted
+  // from it.
   double over_max(const Norm& norm, const Source& s, Scratch& scratch) const {
     const double top = top_of(norm.max, norm.ref), sum = norm.sum();
     if (sum > 1.75 * top) return (sum - top) / top;  // two equal logits make 2, give or take a rounding
@@ -181,7 +194,8 @@ class RowRun {
       TwoSum sum = norm.others;
       sum.add(norm.top);
       sum.add(k_.peak_error(row.max, norm.ref));
-      sum.scale(dtype_ == DType::float64 ? 0x1p-500 : 0x1p-64);  // to the unit of the largest term; a scale stays a normal number
+      sum.scale(dtype_ == DType::float64 ? 0x1p-500
+                                         : 0x1p-64);  // to the unit of the largest term; a scale stays a normal number
       dtype_ == DType::float64 ? reciprocal<double>(sum, row) : reciprocal<float>(sum, row);
       if (op == Op::logsumexp_backward) row.grad = load_number(grad_.row(loop_, s.row), reduced(dtype_)) / s.divisor;
     }
@@ -200,7 +214,8 @@ class RowRun {
       const bool in = s.where == nullptr || s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] != 0;
       if (!in)
         value = hidden;
-      else if (!nan_row && op == Op::log_softmax && norm.max == INFINITY && load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) != INFINITY)
+      else if (!nan_row && op == Op::log_softmax && norm.max == INFINITY &&
+               load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) != INFINITY)
         value = Special::minus_infinity;
       else if (!nan_row && op == Op::logsumexp_backward && norm.max == -INFINITY)
         value = Special::zero;
@@ -209,7 +224,8 @@ class RowRun {
     }
   }
 
-  void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block, Bytes ahead, Scratch& scratch) const {
+  void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block, Bytes ahead,
+                 Scratch& scratch) const {
     if (special(norm)) return map_special(op, norm, s, block, scratch);
     const int index = static_cast<int>(op);
     const bool staged = !plain() || shifted(norm.max);
@@ -233,17 +249,23 @@ class RowRun {
   Bytes ahead(const Source& s, std::size_t block) const {  // the next block, if it is a whole one
     return plain() && block + 1 < blocks_ && length(block + 1) == block_ ? at(s.x, x_, block + 1) : nullptr;
   }
-  Norm norm_row(const Source& s, Scratch& scratch) const {
+  // `more`: another row follows; `max` goes from one to the next where each is a single block.
+  Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch) const {
     Norm norm;
+    const Bytes next_row = more && plain() && blocks_ == 1 ? x_.row(loop_, s.row + 1) : nullptr;
     for (std::size_t b = 0; b < blocks_; ++b) {
-      merge(norm, norm_block(s, b, ahead(s, b), scratch, norm.seen), b);
+      merge(norm, norm_block(s, b, next_row != nullptr ? next_row : ahead(s, b), max, scratch, norm.seen), b);
     }
     return norm;
   }
   Norm norm_parallel(const Source& s, int threads) {
     const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_);
     const auto seen = std::make_unique<bool[]>(blocks_);
-    each_block(threads, [&](std::size_t b, Scratch& scratch) { parts[b] = norm_block(s, b, ahead(s, b), scratch, seen[b]); });
+    each_run(threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+      double max = NAN;
+      for (std::size_t b = first; b < last; ++b)
+        parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b) : nullptr, max, scratch, seen[b]);
+    });
     Norm norm;
     for (std::size_t b = 0; b < blocks_; ++b) {
       norm.seen |= seen[b];
@@ -256,19 +278,41 @@ class RowRun {
     return x < 0x1p-900 ? all_.log(x * 0x1p200) - 200 * 0.693147180559945309417 : all_.log(x);
   }
 
-  // fn(i, scratch) for i < count, `run` of them a task; nothing more once the call is interrupted.
+  // fn(first, last, scratch) over runs of `run` of `count`; nothing more once the call is interrupted.
   template <class Fn>
-  void spread(std::size_t count, std::size_t run, int threads, const Fn& fn) {
+  void spread_runs(std::size_t count, std::size_t run, int threads, const Fn& fn) {
     if (interrupted_) return;
     interrupted_ = !parallel((count + run - 1) / run, threads, exec_, Task([&](std::size_t task) {
-      const DefaultFloats floats;
-      Scratch scratch;
-      for (std::size_t i = task * run; i < std::min(count, (task + 1) * run); ++i) fn(i, scratch);
-    }));
+                               const DefaultFloats floats;
+                               Scratch scratch;
+                               fn(task * run, std::min(count, (task + 1) * run), scratch);
+                             }));
   }
   template <class Fn>
+  void spread(std::size_t count, std::size_t run, int threads, const Fn& fn) {
+    spread_runs(count, run, threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+      for (std::size_t i = first; i < last; ++i) fn(i, scratch);
+    });
+  }
+  template <class Fn>
+  void each_run(int threads, const Fn& fn) {
+    spread_runs(blocks_, policy::grain / block_, threads, fn);
+  }
+  std::size_t rows_a_task() const { return std::max<std::size_t>(1, policy::grain / std::max<std::size_t>(1, n_)); }
+  template <class Fn>
   void each_row(const Plan& plan, const Fn& fn) {
-    spread(loop_.count(), std::max<std::size_t>(1, policy::grain / std::max<std::size_t>(1, n_)), plan.threads, fn);
+    spread(loop_.count(), rows_a_task(), plan.threads, fn);
+  }
+  // fn(source, norm, scratch) for every row
+  template <class Fn>
+  void each_norm(const Plan& plan, const Fn& fn) {
+    spread_runs(loop_.count(), rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+      double max = NAN;
+      for (std::size_t r = first; r < last; ++r) {
+        const Source s = source(r);
+        fn(s, norm_row(s, r + 1 < last, max, scratch), scratch);
+      }
+    });
   }
   template <class Fn>
   void each_block(int threads, const Fn& fn) {
@@ -285,24 +329,28 @@ class RowRun {
   };
   bool columns(bool maps) const {
     const auto item = static_cast<std::int64_t>(x_.item);
-    return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() && loop_.inner() >= policy::least_columns &&
-           loop_.inner_stride(x_.slot) == item && (!maps || loop_.inner_stride(y_.slot) == item);
+    return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() &&
+           loop_.inner() >= policy::least_columns && loop_.inner_stride(x_.slot) == item &&
+           (!maps || loop_.inner_stride(y_.slot) == item);
   }
   void norm_columns(const Group& g, std::size_t block, Partial* parts, Scratch& scratch) const {
     k_.norm_columns(at(x_.row(loop_, g.first), x_, block), x_.step, length(block), g.width, parts);
     for (std::size_t c = 0; c < g.width; ++c)
       if (shifted(parts[c].max)) {
         bool seen = true;
-        parts[c] = norm_block(source(g.first + c), block, nullptr, scratch, seen);
+        double unknown = NAN;
+        parts[c] = norm_block(source(g.first + c), block, nullptr, unknown, scratch, seen);
       }
   }
   void map_columns(Op op, const Group& g, std::size_t block, const GroupState& state, Scratch& scratch) const {
     if (!state.ordinary) {
-      for (std::size_t c = 0; c < g.width; ++c) map_block(op, state.norm[c], state.row[c], source(g.first + c), block, nullptr, scratch);
+      for (std::size_t c = 0; c < g.width; ++c)
+        map_block(op, state.norm[c], state.row[c], source(g.first + c), block, nullptr, scratch);
       return;
     }
     std::byte* to = y_.row(loop_, g.first) + static_cast<std::int64_t>(block * block_) * y_.step;
-    k_.map_columns[static_cast<int>(op)](at(x_.row(loop_, g.first), x_, block), x_.step, to, y_.step, length(block), g.width, state.row);
+    k_.map_columns[static_cast<int>(op)](at(x_.row(loop_, g.first), x_, block), x_.step, to, y_.step, length(block),
+                                         g.width, state.row, stream_);
   }
   void merge_group(GroupState& state, const Group& g, std::size_t block, const Partial* parts) const {
     for (std::size_t c = 0; c < g.width; ++c) {
@@ -310,11 +358,12 @@ class RowRun {
       merge(state.norm[c], parts[c], block);
     }
   }
-  // finish(group, state) once all blocks of a group are merged, then map(group, block, state) for each of them.  Groups go to threads while
-  // there are enough to balance, else the blocks of each do.
+  // finish(group, state) once all blocks of a group are merged, then map(group, block, state) for each of them.  Groups
+  // go to threads while there are enough to balance, else the blocks of each do.
   template <class Finish, class Map>
   void each_group(const Finish& finish, const Map& map) {
-    const std::size_t inner = loop_.inner(), per = (inner + most_columns - 1) / most_columns, groups = loop_.count() / inner * per;
+    const std::size_t inner = loop_.inner(), per = (inner + most_columns - 1) / most_columns,
+                      groups = loop_.count() / inner * per;
     const int wanted = exec_.threads > 0 ? exec_.threads : get_num_threads();
     const int threads = loop_.count() * n_ < 2 * policy::grain ? 1 : wanted;
     const auto group = [&](std::size_t i) {
@@ -338,7 +387,8 @@ class RowRun {
     const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_ * most_columns);
     for (std::size_t i = 0; i < groups; ++i) {
       const Group g = group(i);
-      spread(blocks_, 1, threads, [&](std::size_t b, Scratch& scratch) { norm_columns(g, b, &parts[b * most_columns], scratch); });
+      spread(blocks_, 1, threads,
+             [&](std::size_t b, Scratch& scratch) { norm_columns(g, b, &parts[b * most_columns], scratch); });
       if (interrupted_) return;
       GroupState state;
       for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
@@ -379,7 +429,9 @@ void RowRun::norm_map(Op op, const ConstView& x, const ConstView* grad, const Vi
             state.ordinary &= !special(state.norm[c]) && !shifted(state.norm[c].max);
           }
         },
-        [&](const Group& g, std::size_t b, const GroupState& state, Scratch& scratch) { map_columns(op, g, b, state, scratch); });
+        [&](const Group& g, std::size_t b, const GroupState& state, Scratch& scratch) {
+          map_columns(op, g, b, state, scratch);
+        });
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const DefaultFloats floats;
@@ -393,12 +445,11 @@ void RowRun::norm_map(Op op, const ConstView& x, const ConstView* grad, const Vi
     return;
   }
   const bool fetch = plain() && n_ * x_.item <= policy::ahead_bytes && stream_;
-  each_row(plan, [&](std::size_t r, Scratch& scratch) {
-    const Source s = source(r);
-    const Norm norm = norm_row(s, scratch);
+  each_norm(plan, [&](const Source& s, const Norm& norm, Scratch& scratch) {
     const RowParams row = params(op, norm, s, scratch);
-    const Bytes next = fetch && r + 1 < rows ? source(r + 1).x : nullptr;
-    for (std::size_t b = 0; b < blocks_; ++b) map_block(op, norm, row, s, b, next == nullptr ? nullptr : at(next, x_, b), scratch);
+    const Bytes next = fetch && s.row + 1 < rows ? source(s.row + 1).x : nullptr;
+    for (std::size_t b = 0; b < blocks_; ++b)
+      map_block(op, norm, row, s, b, next == nullptr ? nullptr : at(next, x_, b), scratch);
   });
 }
 
@@ -421,13 +472,11 @@ void RowRun::norm_reduce(const ConstView& x, const View& out, const RowOptions& 
   if (plan.strategy == Strategy::split) {
     const DefaultFloats floats;
     Scratch scratch;
-    for (std::size_t r = 0; r < rows && !interrupted_; ++r) put(norm_parallel(source(r), plan.threads), source(r), scratch);
+    for (std::size_t r = 0; r < rows && !interrupted_; ++r)
+      put(norm_parallel(source(r), plan.threads), source(r), scratch);
     return;
   }
-  each_row(plan, [&](std::size_t r, Scratch& scratch) {
-    const Source s = source(r);
-    put(norm_row(s, scratch), s, scratch);
-  });
+  each_norm(plan, [&](const Source& s, const Norm& norm, Scratch& scratch) { put(norm, s, scratch); });
 }
 
 void RowRun::row_grad(Op op, const ConstView& g, const ConstView& y, const View& out, const RowOptions& o) {
@@ -508,7 +557,8 @@ void RowRun::weighted(const ConstView& a, const ConstView& b, const View& out, c
       k_.stage({weights + start * grad_.step, grad_.step, nullptr, 0, 1, 0}, length(block), scratch.second);
       const std::size_t item = compute_size(dtype_);
       for (std::size_t i = 0; s.where != nullptr && i < length(block); ++i)  // a masked term has no weight
-        if (s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] == 0) std::memset(scratch.second + i * item, 0, item);
+        if (s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] == 0)
+          std::memset(scratch.second + i * item, 0, item);
     };
     double max = -INFINITY;
     for (std::size_t i = 0; i < blocks_; ++i) {
@@ -534,7 +584,8 @@ void check_rows(const char* op, const ConstView& x, const View& out, const RowOp
   expect_dtype(op, "out", out.dtype, x.dtype);
   expect_shape(op, "out", out.shape, x.shape);
 }
-void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape, const char* what) {
+void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape,
+                   const char* what) {
   if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
   expect_dtype(op, what, dtype, reduced(x.dtype));
   expect_shape(op, what, shape, x.shape.first(x.shape.size() - 1));
@@ -545,26 +596,28 @@ void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<co
 Plan plan(std::int64_t rows, std::int64_t classes, int threads) {
   if (threads <= 0) threads = get_num_threads();
   const auto grain = static_cast<std::int64_t>(policy::grain);
-  if (static_cast<double>(rows) * static_cast<double>(classes) < 2.0 * static_cast<double>(grain)) return {Strategy::serial, 1, 1};
-  // Rows go to threads whole while there are enough of them to balance; else each is split, if it is worth waking anybody.  Vast rows are
-  // always split: they fit no cache, and Ctrl-C is looked at between tasks.
+  if (static_cast<double>(rows) * static_cast<double>(classes) < 2.0 * static_cast<double>(grain))
+    return {Strategy::serial, 1, 1};
+  // Rows go to threads whole while there are enough of them to balance; else each is split, if it is worth waking
+  // anybody.  Vast rows are always split: they fit no cache, and Ctrl-C is looked at between tasks.
   if ((rows < 4 * threads && classes >= 2 * grain) || classes >= 128 * grain) {
     const std::int64_t tasks = (classes + grain - 1) / grain;
     return {Strategy::split, static_cast<int>(std::min<std::int64_t>(threads, tasks)), tasks};
   }
-  const std::int64_t run = std::max<std::int64_t>(1, static_cast<std::int64_t>(policy::grain) / std::max<std::int64_t>(1, classes));
+  const std::int64_t run =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(policy::grain) / std::max<std::int64_t>(1, classes));
   const std::int64_t tasks = (rows + run - 1) / run;
   return {Strategy::rows, static_cast<int>(std::min<std::int64_t>(threads, tasks)), tasks};
 }
 
 #define VM_OP(shape, name, Formula) VM_DEFINE_##shape(name)
 #define VM_DEFINE_norm_map(name)
-#define VM_DEFINE_row_grad(name)                                                                                                         \
-  void name(const ConstView& g, const ConstView& y, const View& out, const RowOptions& o, const Exec& exec) {                            \
-    check_rows(#name, y, out, o);                                                                                                        \
-    expect_dtype(#name, "grad_output", g.dtype, y.dtype);                                                                                \
-    expect_shape(#name, "grad_output", g.shape, y.shape);                                                                                \
-    RowRun(#name, y.dtype, y.shape, exec).row_grad(Op::name, g, y, out, o);                                                              \
+#define VM_DEFINE_row_grad(name)                                                                              \
+  void name(const ConstView& g, const ConstView& y, const View& out, const RowOptions& o, const Exec& exec) { \
+    check_rows(#name, y, out, o);                                                                             \
+    expect_dtype(#name, "grad_output", g.dtype, y.dtype);                                                     \
+    expect_shape(#name, "grad_output", g.shape, y.shape);                                                     \
+    RowRun(#name, y.dtype, y.shape, exec).row_grad(Op::name, g, y, out, o);                                   \
   }
 #define VM_DEFINE_unary(name)
 #define VM_DEFINE_binary(name)
@@ -581,7 +634,8 @@ void log_softmax(const ConstView& x, const View& out, const RowOptions& o, const
   RowRun("log_softmax", x.dtype, x.shape, exec).norm_map(Op::log_softmax, x, nullptr, out, o);
 }
 
-void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& o,
+                        const Exec& exec) {
   check_rows("logsumexp_backward", x, out, o);
   check_reduced("logsumexp_backward", x, grad.dtype, grad.shape, "grad_output");
   RowRun("logsumexp_backward", x.dtype, x.shape, exec).norm_map(Op::logsumexp_backward, x, &grad, out, o);
@@ -592,7 +646,8 @@ void logsumexp(const ConstView& x, const View& out, const RowOptions& o, const E
   RowRun("logsumexp", x.dtype, x.shape, exec).norm_reduce(x, out, o);
 }
 
-void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& o, const Exec& exec) {
+void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& o,
+                        const Exec& exec) {
   check_reduced("logsumexp", a, out.dtype, out.shape, "out");
   expect_dtype("logsumexp", "b", b.dtype, a.dtype);
   expect_shape("logsumexp", "b", b.shape, a.shape);

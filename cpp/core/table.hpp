@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one instruction set offers: plain functions over contiguous stretches.  core/ decides what to call, kernels decide nothing.
+// What one instruction set offers: plain functions over contiguous stretches.  core/ decides what to call, kernels
+// decide nothing.
 #pragma once
 
 #include <cstddef>
@@ -26,15 +27,16 @@ inline constexpr int op_count = 0
 
 // What a formula knows of its row besides the logits.
 struct RowParams {
-  double ref = 0;    // exponent that ScaledExp divides by
-  double max = 0;    // largest logit
-  double scale = 0;  // 1 / sum, in the unit of the largest term
+  double ref = 0;         // exponent that ScaledExp divides by
+  double max = 0;         // largest logit
+  double scale = 0;       // 1 / sum, in the unit of the largest term
   double correction = 0;  // what rounding took from scale: 1 / sum = scale (1 + correction)
-  double log = 0;    // -log(sum / e^max), never -0
-  double grad = 0;   // gradient of the row's result, or the row's dot product
+  double log = 0;         // -log(sum / e^max), never -0
+  double grad = 0;        // gradient of the row's result, or the row's dot product
 };
 
-// How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift, then the mask.
+// How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift,
+// then the mask.
 struct Staging {
   Bytes x;
   std::ptrdiff_t stride;
@@ -45,10 +47,13 @@ struct Staging {
 
 inline constexpr std::size_t most_columns = 64;
 
-// For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs always of the dtype.
-// `ahead` is what will be read next and is fetched into cache meanwhile; null for nothing. `stream` writes past the caches.
+// For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
+// always of the dtype. `ahead` is what will be read next and is fetched into cache meanwhile; null for nothing.
+// `stream` writes past the caches.
 struct DTypeKernels {
-  using NormBlock = void (*)(Bytes x, std::size_t n, Bytes ahead, Partial& out);
+  // `max` is the block's largest logit where the last call found it, else NaN; it leaves that of the n logits `ahead`,
+  // if there are any.
+  using NormBlock = void (*)(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out);
   using MapBlock = void (*)(Bytes x, OutBytes y, std::size_t n, const RowParams&, bool stream, Bytes ahead);
   using GradBlock = void (*)(Bytes g, Bytes y, OutBytes out, std::size_t n, const RowParams&, bool stream);
   using DotBlock = double (*)(Bytes g, Bytes y, std::size_t n);
@@ -61,20 +66,21 @@ struct DTypeKernels {
   DotBlock row_dot[op_count][2];
   GradBlock row_grad[op_count][2];
   double (*rest)(Bytes staged, std::size_t n, double max, int ref);  // the block's sum without what equals max
-  double (*peak_error)(double max, int ref);                         // what rounding took from the largest term of a sum
+  double (*peak_error)(double max, int ref);  // what rounding took from the largest term of a sum
   void (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
   double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
-  bool (*stage)(const Staging&, std::size_t n, OutBytes staged);     // whether the mask left anything in
+  bool (*stage)(const Staging&, std::size_t n, OutBytes staged);  // whether the mask left anything in
 
   // columns: `width` <= most_columns adjacent rows side by side, `pitch` bytes from one class to the next
   void (*norm_columns)(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out);
-  void (*map_columns[op_count])(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, std::size_t width,
-                                const RowParams*);
+  void (*map_columns[op_count])(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n,
+                                std::size_t width, const RowParams*, bool stream);
 
   UnaryBlock unary[op_count];
   BinaryBlock binary[op_count];
   // binary cross-entropy: returns the sum of the losses; weight, pos_weight, loss and grad may be null
-  double (*bce)(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale, std::size_t n);
+  double (*bce)(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale,
+                std::size_t n);
 };
 
 struct Kernels {

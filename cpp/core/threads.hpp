@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pool: helpers are opportunistic.  The caller claims chunks itself and waits only for helpers that have started one, so a busy core
-// costs little.  Chunks go to whoever comes; results do not depend on it.
+// The pool: helpers are opportunistic.  The caller claims chunks itself and waits only for helpers that have started
+// one, so a busy core costs little.  Chunks go to whoever comes; results do not depend on it.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,8 @@ namespace vastmax {
 class Task {  // a reference to a callable; what it names must outlive the call
  public:
   template <class Fn>
-  explicit Task(const Fn& fn) : object_(&fn), call_([](const void* object, std::size_t i) { (*static_cast<const Fn*>(object))(i); }) {}
+  explicit Task(const Fn& fn)
+      : object_(&fn), call_([](const void* object, std::size_t i) { (*static_cast<const Fn*>(object))(i); }) {}
   void operator()(std::size_t i) const { call_(object_, i); }
 
  private:
@@ -24,7 +25,8 @@ class Task {  // a reference to a callable; what it names must outlive the call
 // Runs task(0) .. task(count - 1) on up to `threads` threads.  False if interrupted: then some did not run.
 bool parallel(std::size_t count, int threads, const Exec&, Task task);
 
-// The floating-point environment that kernels expect (nearest, subnormals kept, nothing trapped) for a scope; the caller's is put back.
+// The floating-point environment that kernels expect (nearest, subnormals kept, nothing trapped) for a scope; the
+// caller's is put back.
 class DefaultFloats {
  public:
   DefaultFloats();

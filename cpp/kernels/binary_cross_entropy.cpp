@@ -7,7 +7,8 @@
 namespace vastmax::VM_ISA {
 
 template <class T>
-static double bce(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale, std::size_t n) {
+static double bce(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad,
+                  double grad_scale, std::size_t n) {
   using F = compute_t<T>;
   using V = vec<F>;
   const auto read = [&](Bytes at, std::size_t i, std::size_t left, F missing) {
@@ -17,7 +18,8 @@ static double bce(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutByte
   double sum = 0;
   for (std::size_t i = 0; i < n; i += V::lanes) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
-    const BinaryCrossEntropy<V> at(read(x, i, left, 0), read(target, i, left, 0), read(weight, i, left, 1), read(pos_weight, i, left, 1));
+    const BinaryCrossEntropy<V> at(read(x, i, left, 0), read(target, i, left, 0), read(weight, i, left, 1),
+                                   read(pos_weight, i, left, 1));
     if (grad != nullptr) store_first(grad + i * sizeof(T), left, at.grad * scale, to_type<T>);
     if (loss != nullptr) store_first(loss + i * sizeof(F), left, at.loss, to_type<F>);
     const Lanes<V> losses(at.loss);

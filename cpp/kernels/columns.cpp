@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that lie side by side in memory (a reduction over the first axis): a lane per row, every row in the order of norm.cpp, so the
-// bits are those of the same row laid out alone.  Nothing is transposed: the accumulators of all rows live in first-level cache.
+// Rows that lie side by side in memory (a reduction over the first axis): a lane per row, every row in the order of
+// norm.cpp, so the bits are those of the same row laid out alone.  Nothing is transposed: the accumulators of all rows
+// live in first-level cache.
+#include <utility>
+
 #include "kernels/fill.hpp"
 #include "kernels/norm.hpp"
 #include "ops/log_softmax.hpp"
@@ -37,32 +40,41 @@ struct Column<F32> {
 
 template <class T, class V>
 VM_INLINE V load_row(Bytes at, std::size_t width) {
-  return width == V::lanes ? load<V>(at, type<T>) : load_first<V>(at, width, -Number<typename V::scalar>::infinity, type<T>);
+  return width == V::lanes ? load<V>(at, type<T>)
+                           : load_first<V>(at, width, -Number<typename V::scalar>::infinity, type<T>);
 }
+
+constexpr std::ptrdiff_t rows_ahead = 16;  // far enough for DRAM
 
 // The terms of up to a vector of rows, each against its own reference.
 template <class V>
 class ColumnExp {
   using F = typename V::scalar;
-  using Step = PerPiece<V>;
 
  public:
-  VM_MEMBER explicit ColumnExp(const Partial* rows, std::size_t width) {
-    for (std::size_t c = 0; c < V::lanes; ++c) ref_[c] = c < width ? static_cast<F>(rows[c].ref) : F(0);
+  VM_MEMBER explicit ColumnExp(const Partial* rows, std::size_t width) : bias_(splat<V>(0)), lowest_(splat<V>(0)) {
+    alignas(64) F ref[V::lanes] = {};
+    for (std::size_t c = 0; c < width; ++c) ref[c] = static_cast<F>(rows[c].ref);
+    for (int i = 0; i < V::K; ++i) {
+      using One = Wide<typename V::piece_type, 1>;
+      const F* const from = ref + i * One::lanes;
+      const ScaledExp<One> exp(load<One>(reinterpret_cast<Bytes>(from), from));
+      bias_.piece[i] = exp.bias.piece[0], lowest_.piece[i] = exp.lowest.piece[0];
+    }
   }
   VM_MEMBER V operator()(V x) const {
-    for (int i = 0; i < V::K; i += Step::K) {
-      Step step;
-      for (int k = 0; k < Step::K; ++k) step.piece[k] = x.piece[i + k];
-      const F* const ref = ref_ + i * V::piece_type::lanes;
-      step = ScaledExp<Step>(load<Step>(reinterpret_cast<Bytes>(ref), ref))(step);
-      for (int k = 0; k < Step::K; ++k) x.piece[i + k] = step.piece[k];
+    if constexpr (V::K <= 4) {
+      return ScaledExp<V>(bias_, lowest_)(x);
+    } else {
+      using One = PerPiece<V>;
+      for (int i = 0; i < V::K; ++i)
+        x.piece[i] = ScaledExp<One>(One{{bias_.piece[i]}}, One{{lowest_.piece[i]}})(One{{x.piece[i]}}).piece[0];
+      return x;
     }
-    return x;
   }
 
  private:
-  alignas(64) F ref_[V::lanes];
+  V bias_, lowest_;
 };
 
 template <class T>
@@ -77,7 +89,10 @@ static void norm_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size
   for (auto& each : top) each = splat<V>(-Number<F>::infinity);
   Bytes row = x;
   for (std::size_t i = 0; i < n; ++i, row += pitch)
-    for (std::size_t c = 0; c < vectors; ++c) top[c] = max(load_row<T, V>(row + c * V::lanes * sizeof(T), some(c)), top[c]);
+    for (std::size_t c = 0; c < vectors; ++c) {
+      prefetch(row + c * V::lanes * sizeof(T) + rows_ahead * pitch);
+      top[c] = max(load_row<T, V>(row + c * V::lanes * sizeof(T), some(c)), top[c]);
+    }
   for (std::size_t c = 0; c < width; ++c) {
     out[c].max = static_cast<double>(Lanes<V>(top[c / V::lanes]).at[c % V::lanes]) + 0.0;
     out[c].ref = shifted(out[c].max) ? 0 : reference<F>(out[c].max);  // the caller does shifted rows again, one by one
@@ -101,24 +116,51 @@ static void norm_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size
   }
 }
 
-template <template <class, bool> class Formula, class T>
-static void map_columns(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, std::size_t width,
-                        const RowParams* rows) {
+// How a row of columns falls into vectors: whole ones, but for a partial one that leads up to the first cache line and
+// one at the end.
+struct Cut {
+  std::size_t lead, width;
+  VM_MEMBER std::size_t start(std::size_t v, std::size_t lanes) const { return v == 0 ? 0 : lead + (v - 1) * lanes; }
+  VM_MEMBER std::size_t some(std::size_t v, std::size_t lanes) const {
+    const std::size_t from = start(v, lanes), whole = v == 0 ? lead : lanes;
+    return from >= width ? 0 : width - from < whole ? width - from : whole;
+  }
+};
+
+template <template <class, bool> class Formula, class T, std::size_t... v>
+static void map_cut(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n, const Cut& cut,
+                    const RowParams* rows, bool lines, std::index_sequence<v...>) {
   using V = vec<compute_t<T>>;
-  constexpr std::size_t tile = 256;  // classes between two changes of columns: few enough to stay in first-level cache
-  for (std::size_t start = 0; start < n; start += tile)
-    for (std::size_t c = 0; c < width; c += V::lanes) {
-      const std::size_t some = width - c < V::lanes ? width - c : V::lanes, end = n - start < tile ? n : start + tile;
-      const Formula<V, sizeof(T) == 2> formula{RowValues<V>(rows + c, some)};
-      for (std::size_t i = start; i < end; ++i) {
-        const V v = formula(load_row<T, V>(x + static_cast<std::ptrdiff_t>(i) * x_pitch + c * sizeof(T), some));
-        OutBytes to = y + static_cast<std::ptrdiff_t>(i) * y_pitch + c * sizeof(T);
-        if (some == V::lanes)
-          store(to, v, to_type<T>);
-        else
-          store_first(to, some, v, to_type<T>);
-      }
+  constexpr std::size_t lanes = V::lanes;
+  const Formula<V, sizeof(T) == 2> formula[] = {
+      Formula<V, sizeof(T) == 2>{RowValues<V>(rows + cut.start(v, lanes), cut.some(v, lanes))}...};
+  for (std::size_t i = 0; i < n; ++i, x += x_pitch, y += y_pitch)
+    for (std::size_t k = 0; k < sizeof...(v); ++k) {
+      const std::size_t some = cut.some(k, lanes), at = cut.start(k, lanes) * sizeof(T);
+      if (some == 0) continue;
+      prefetch(x + rows_ahead * x_pitch + at);
+      const V result = formula[k](load_row<T, V>(x + at, some));
+      if (some != lanes)
+        store_first(y + at, some, result, to_type<T>);
+      else if (lines)
+        stream(y + at, result, to_type<T>);
+      else
+        store(y + at, result, to_type<T>);
     }
+}
+
+template <template <class, bool> class Formula, class T>
+static void map_columns(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n,
+                        std::size_t width, const RowParams* rows, bool streaming) {
+  using V = vec<compute_t<T>>;
+  constexpr std::size_t line = 64;
+  const auto address = reinterpret_cast<std::uintptr_t>(y);
+  const bool lines = streaming && V::lanes * sizeof(T) == line && y_pitch % static_cast<std::ptrdiff_t>(line) == 0 &&
+                     address % sizeof(T) == 0;
+  const std::size_t lead = lines && address % line != 0 ? (line - address % line) / sizeof(T) : V::lanes;
+  map_cut<Formula, T>(x, x_pitch, y, y_pitch, n, Cut{lead, width}, rows, lines,
+                      std::make_index_sequence<most_columns / V::lanes + 1>());
+  if (lines) stream_fence();
 }
 
 template <template <class, bool> class Formula>

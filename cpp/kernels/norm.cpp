@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The normaliser of a block: its largest element while it comes into first-level cache, then the sum of e^x against that, then the next.
+// The normaliser of a block: its largest element while it comes into first-level cache, then the sum of e^x against
+// that, then the next.
 #include "kernels/norm.hpp"
 
 #include "kernels/fill.hpp"
@@ -13,16 +14,16 @@ static bool has_nan(Bytes x, std::size_t n) {
          }).high != 0;
 }
 
-// Sum of e^x 2^-ref over the block, or over what is below max only.
-template <class In, class V, bool without_max>
-VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, Bytes ahead) {
+// Sum of e^x 2^-ref over the block, or over what is below max only.  `seen(i)` is called along the way.
+template <class In, class V, bool without_max, class Seen>
+VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, const Seen& seen) {
   using F = typename V::scalar;
   const ScaledExp<PerPiece<V>> exp(splat<PerPiece<V>>(static_cast<F>(ref)));
   const V top = splat<V>(static_cast<F>(max));
   return sum_of<V>(n, [&](std::size_t i, std::size_t left) __attribute__((always_inline)) {
     V v;
     if (left == V::lanes) {
-      prefetch(ahead + i * sizeof(In));
+      seen(i);
       v = load<V>(x + i * sizeof(In), type<In>);
     } else {
       v = load_first<V>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
@@ -32,10 +33,14 @@ VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, Bytes ahea
   });
 }
 
+constexpr std::size_t further = 2048;
+
 template <class In>
-static void norm_block(Bytes x, std::size_t n, Bytes ahead, Partial& out) {
+static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out) {
   using V = wide<compute_t<In>>;
-  out.max = largest(max_lanes<In, V>(x, n));
+  using F = typename V::scalar;
+  out.max = max == max ? max : largest(max_lanes<In, V>(x, n));
+  max = Number<double>::nan;
   if (shifted(out.max)) {  // the caller shifts a finite max; infinities need only a look for NaN
     out.ref = 0;
     out.sum = has_nan<In, V>(x, n) ? Number<double>::nan : 0;
@@ -43,28 +48,42 @@ static void norm_block(Bytes x, std::size_t n, Bytes ahead, Partial& out) {
     return;
   }
   out.ref = reference<typename V::scalar>(out.max);
-  const TwoSum sum = exp_sum<In, V, false>(x, n, out.ref, 0, ahead != nullptr ? ahead : x);
+  TwoSum sum;
+  if (ahead != nullptr) {
+    V next = splat<V>(-Number<F>::infinity);
+    sum = exp_sum<In, V, false>(x, n, out.ref, 0, [&](std::size_t i) __attribute__((always_inline)) {
+      prefetch(ahead + i * sizeof(In) + further);
+      next = vastmax::VM_ISA::max(load<V>(ahead + i * sizeof(In), type<In>), next);
+    });
+    if (const std::size_t whole = n - n % V::lanes; whole < n)
+      next = vastmax::VM_ISA::max(load_first<V>(ahead + whole * sizeof(In), n - whole, -Number<F>::infinity, type<In>),
+                                  next);
+    max = largest(next);
+  } else {
+    sum = exp_sum<In, V, false>(x, n, out.ref, 0, [](std::size_t) {});
+  }
   out.sum = sum.high, out.lost = sum.low;
 }
 
 template <class F>
 static double rest(Bytes staged, std::size_t n, double max, int ref) {
-  return exp_sum<F, wide<F>, true>(staged, n, ref, max, staged).value();
+  return exp_sum<F, wide<F>, true>(staged, n, ref, max, [](std::size_t) {}).value();
 }
 
-// A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put back, a row of one
-// logit gives exactly 1.
+// A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put
+// back, a row of one logit gives exactly 1.
 template <class F>
 static double peak_error(double max, int ref) {
   using V = vec<F>;
   const auto e = ScaledExp<V>(splat<V>(static_cast<F>(ref))).parts(splat<V>(static_cast<F>(max)));
   const V one = splat<V>(1), sum = fma(e.slope, e.r, one);
-  const V error = fma(e.slope, e.r, one - sum) ;
-  return static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]) * static_cast<double>(Lanes<V>(error).at[0]);
+  const V error = fma(e.slope, e.r, one - sum);
+  return static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]) *
+         static_cast<double>(Lanes<V>(error).at[0]);
 }
 
-// logsumexp with weights: b e^(a - max) in float64 whatever the dtype, because signed terms may cancel.  A term of weight 0 is nothing,
-// even where a is infinite or NaN.
+// logsumexp with weights: b e^(a - max) in float64 whatever the dtype, because signed terms may cancel.  A term of
+// weight 0 is nothing, even where a is infinite or NaN.
 template <class F>
 static double weighted_max(Bytes a, Bytes b, std::size_t n) {
   const F *x = reinterpret_cast<const F*>(a), *w = reinterpret_cast<const F*>(b);
@@ -81,9 +100,11 @@ static void weighted(Bytes a, Bytes b, std::size_t n, double max, TwoSum& out) {
   double sum = 0, lost = 0;  // lanes in index order: the terms of a cancelling sum must meet exactly
   for (std::size_t i = 0; i < n; i += F64::lanes) {
     const std::size_t left = n - i < F64::lanes ? n - i : F64::lanes;
-    const F64 x = load_first<F64>(a + i * sizeof(F), left, 0, type<F>), w = load_first<F64>(b + i * sizeof(F), left, 0, type<F>);
+    const F64 x = load_first<F64>(a + i * sizeof(F), left, 0, type<F>),
+              w = load_first<F64>(b + i * sizeof(F), left, 0, type<F>);
     // Beside an infinite logit the finite ones are nothing: e^inf w is w inf.
-    const F64 term = infinite ? select(x == top, w * splat<F64>(max < 0 ? 0 : max), keep(is_nan(x), x)) : w * through(exp, x - base);
+    const F64 term =
+        infinite ? select(x == top, w * splat<F64>(max < 0 ? 0 : max), keep(is_nan(x), x)) : w * through(exp, x - base);
     const Lanes<F64> terms(select(w == zero, zero, term));
     for (std::size_t j = 0; j < left; ++j) {
       const double next = sum + terms.at[j], part = next - sum;
@@ -99,9 +120,7 @@ using One = vec<double>;  // of which the first lane counts
 static double exp_scaled(double x, int ref) {
   return Lanes<One>(ScaledExp<One>(splat<One>(static_cast<double>(ref)))(splat<One>(x))).at[0];
 }
-static double exp_difference(double x) {
-  return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500;
-}
+static double exp_difference(double x) { return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500; }
 static double log1p_one(double x) { return Lanes<One>(log1p(splat<One>(x))).at[0]; }
 static double log_one(double x) { return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0]; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of the normalisers: a sum over the row, then each element with it.  The sum is in float64, where products of two floats are
-// exact; for float64 the product's rounding error is carried along (Ogita, Rump and Oishi 2005, Dot2).
+// Gradients of the normalisers: a sum over the row, then each element with it.  The sum is in float64, where products
+// of two floats are exact; for float64 the product's rounding error is carried along (Ogita, Rump and Oishi 2005,
+// Dot2).
 #include "kernels/fill.hpp"
 #include "ops/log_softmax_backward.hpp"
 #include "ops/softmax_backward.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A stretch with strides, a mask, a temperature or a shift, made into a plain one of the compute type: at most a block at a time.
+// A stretch with strides, a mask, a temperature or a shift, made into a plain one of the compute type: at most a block
+// at a time.
 #include "kernels/fill.hpp"
 #include "simd/rows.hpp"
 
@@ -9,9 +10,12 @@ template <class T>
 static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
   using F = compute_t<T>;
   using V = wide<F>;
-  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1, exact = static_cast<F>(s.divisor) == s.divisor, shift = s.shift != 0;
-  // The quotient by the float64 temperature, rounded once: what the division by its nearest F left over is divided again.
-  const V divisor = splat<V>(static_cast<F>(s.divisor)), divisor_low = splat<V>(static_cast<F>(s.divisor - static_cast<F>(s.divisor)));
+  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1,
+             exact = static_cast<F>(s.divisor) == s.divisor, shift = s.shift != 0;
+  // The quotient by the float64 temperature, rounded once: what the division by its nearest F left over is divided
+  // again.
+  const V divisor = splat<V>(static_cast<F>(s.divisor)),
+          divisor_low = splat<V>(static_cast<F>(s.divisor - static_cast<F>(s.divisor)));
   const V inverse = splat<V>(static_cast<F>(1 / s.divisor)), base = splat<V>(static_cast<F>(s.shift));
   alignas(64) std::byte gathered[V::lanes * sizeof(T)];
   bool live = s.where == nullptr && n != 0;
@@ -19,7 +23,8 @@ static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
     Bytes from = s.x + static_cast<std::ptrdiff_t>(i) * s.stride;
     if (!plain) {
-      for (std::size_t j = 0; j < left; ++j) std::memcpy(gathered + j * sizeof(T), from + static_cast<std::ptrdiff_t>(j) * s.stride, sizeof(T));
+      for (std::size_t j = 0; j < left; ++j)
+        std::memcpy(gathered + j * sizeof(T), from + static_cast<std::ptrdiff_t>(j) * s.stride, sizeof(T));
       from = gathered;
     }
     V v = load_first<V>(from, left, 0, type<T>);

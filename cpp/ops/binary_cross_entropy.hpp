@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// binary cross-entropy with logits: w (p t softplus(-x) + (1 - t) softplus(x)) and its gradient w ((1 - t) sigmoid(x) - p t sigmoid(-x)).
-// Both terms are non-negative, so nothing cancels; a term of weight 0 is 0 even where its softplus is infinite.
+// binary cross-entropy with logits: w (p t softplus(-x) + (1 - t) softplus(x)) and its gradient w ((1 - t) sigmoid(x) -
+// p t sigmoid(-x)). Both terms are non-negative, so nothing cancels; a term of weight 0 is 0 even where its softplus is
+// infinite.
 #pragma once
 
 #include "ops/sigmoid.hpp"

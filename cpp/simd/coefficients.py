@@ -36,7 +36,7 @@ def series(numerator, power, limit, first):
     """numerator(x) / x^power, by its Taylor terms first(k) near 0 where the quotient cancels."""
 
     def f(x):
-        return mp.nsum(lambda k: first(int(k)) * x**int(k), [0, 12]) if abs(x) < limit else numerator(x) / x**power
+        return mp.nsum(lambda k: first(int(k)) * x ** int(k), [0, 12]) if abs(x) < limit else numerator(x) / x**power
 
     return f
 
@@ -48,7 +48,11 @@ log1p_tail = series(lambda e: mp.log1p(e) - e, 2, 1e-4, lambda k: (-1) ** (k + 1
 
 def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
     s = mp.sqrt(z)
-    return mp.nsum(lambda k: 2 * z ** int(k) / (2 * int(k) + 1), [1, 14]) / z if z < 1e-3 else (2 * mp.atanh(s) / s - 2) / z
+    return (
+        mp.nsum(lambda k: 2 * z ** int(k) / (2 * int(k) + 1), [1, 14]) / z
+        if z < 1e-3
+        else (2 * mp.atanh(s) / s - 2) / z
+    )
 
 
 TABLES = [  # name, what it approximates, function, weight (relative error of the result), interval, degree for float and double

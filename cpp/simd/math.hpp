@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exponentials and logarithms on virtual vectors.  Every function is a fixed sequence of correctly rounded operations, so all
-// instruction sets give the same bits.
+// Exponentials and logarithms on virtual vectors.  Every function is a fixed sequence of correctly rounded operations,
+// so all instruction sets give the same bits.
 #pragma once
 
 #include "simd/coefficients.hpp"
@@ -14,11 +14,13 @@ template <>
 struct Number<float> {
   static constexpr float log2e = 0x1.715476p+0f;
   static constexpr float ln2_high = 0x1.62e43p-1f, ln2_low = -0x1.05c61p-29f;
-  static constexpr float integer = 0x1.8p23f;  // adding it rounds to an integer and leaves that in the low mantissa bits
+  static constexpr float integer =
+      0x1.8p23f;  // adding it rounds to an integer and leaves that in the low mantissa bits
   static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
-  static constexpr float span = 92;                       // exponents of scaled exponentials reach this far down
-  static constexpr float least = -104.5f;                 // e^x is below half of the smallest subnormal
-  static constexpr float lift = 0x1p64f, unlift = 0x1p-64f;  // keeps a subnormal result normal until its one last rounding
+  static constexpr float span = 92;        // exponents of scaled exponentials reach this far down
+  static constexpr float least = -104.5f;  // e^x is below half of the smallest subnormal
+  static constexpr float lift = 0x1p64f,
+                         unlift = 0x1p-64f;  // keeps a subnormal result normal until its one last rounding
 };
 template <>
 struct Number<double> {
@@ -40,7 +42,8 @@ VM_INLINE V polynomial(V x, const typename V::scalar (&c)[N]) {
   return y;
 }
 
-// x = k ln 2 + r with integer k.  x - k ln2_high is exact: both are multiples of 2^-24 (2^-53) and the difference is below 1/2.
+// x = k ln 2 + r with integer k.  x - k ln2_high is exact: both are multiples of 2^-24 (2^-53) and the difference is
+// below 1/2.
 template <class V>
 struct Reduced {
   V k, r, rounded;  // `rounded` carries k - ref in its low bits, for shift_exponent
@@ -55,16 +58,21 @@ VM_INLINE Reduced<V> reduce(V x, V bias) {
 
 // x -> e^x 2^-ref for |x| <= 4096, for x up to (ref + span) ln 2.
 //
-// x itself is reduced, never x - max: the rounding of that subtraction costs up to |x - max| ULP.  An integer `ref` scales exactly.
+// x itself is reduced, never x - max: the rounding of that subtraction costs up to |x - max| ULP.  An integer `ref`
+// scales exactly.
 template <class V>
 struct ScaledExp {
   using F = typename V::scalar;
   V bias, lowest;
 
   VM_MEMBER explicit ScaledExp(V ref)
-      : bias(splat<V>(Number<F>::integer) - ref), lowest((ref - splat<V>(Number<F>::span)) * splat<V>(Number<F>::ln2_high)) {}
+      : bias(splat<V>(Number<F>::integer) - ref),
+        lowest((ref - splat<V>(Number<F>::span)) * splat<V>(Number<F>::ln2_high)) {}
 
-  // What lies below `lowest` counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN does not lie below.
+  VM_MEMBER ScaledExp(V bias_, V lowest_) : bias(bias_), lowest(lowest_) {}
+
+  // What lies below `lowest` counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN does not lie
+  // below.
   VM_MEMBER auto counts(V x) const { return not_less(x, lowest); }
 
   // e^r = 1 + r slope(r) where x = k ln 2 + r; about 2^-25 (2^-54) off in r slope(r)
@@ -81,7 +89,8 @@ struct ScaledExp {
     return shift_exponent_where(counts(x), fma(e.slope, e.r, splat<V>(1)), e.rounded);
   }
 
-  // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never happens.
+  // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never
+  // happens.
   VM_MEMBER V times(V x, V scale, V correction) const {
     const Parts e = parts(x);
     const V unit = shift_exponent(scale, e.rounded);
@@ -116,8 +125,8 @@ struct ExpPair {
   VM_MEMBER V scale(V y) const { return y * power * splat<V>(Number<typename V::scalar>::unlift); }
 };
 
-// log(1 + e^-a), kept in parts so that adding to it rounds once.  Below e^-a = 1/2 it is 2^k times a polynomial in the mantissa, small as
-// it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.
+// log(1 + e^-a), kept in parts so that adding to it rounds once.  Below e^-a = 1/2 it is 2^k times a polynomial in the
+// mantissa, small as it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.
 template <class V>
 class LogOnePlusExp {
   using F = typename V::scalar;
@@ -173,7 +182,8 @@ VM_INLINE V log1p(V x) {
 }
 
 template <class V>
-VM_INLINE V quiet(V x, V y) {  // y, or the one NaN of this library where x is NaN: hardware disagrees about sign and payload
+VM_INLINE V quiet(V x,
+                  V y) {  // y, or the one NaN of this library where x is NaN: hardware disagrees about sign and payload
   return select(is_nan(x), splat<V>(Number<typename V::scalar>::nan), y);
 }
 

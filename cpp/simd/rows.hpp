@@ -12,7 +12,8 @@ inline constexpr const T* type = nullptr;  // names a storage type in a call
 template <class T>
 inline constexpr T* to_type = nullptr;
 
-// op(i, put): `put(value)` stores the result of the n elements from i on; op loads its inputs through `first`/whole accessors.
+// op(i, put): `put(value)` stores the result of the n elements from i on; op loads its inputs through `first`/whole
+// accessors.
 template <class In, class V>
 struct Input {  // reads elements [i, i + lanes) or the first `left` of them
   Bytes at;
@@ -22,7 +23,8 @@ struct Input {  // reads elements [i, i + lanes) or the first `left` of them
   }
 };
 
-// y[i] = op(inputs[i]...) for i < n.  Streaming stores want whole aligned vectors, so a partial one leads up to the first.
+// y[i] = op(inputs[i]...) for i < n.  Streaming stores want whole aligned vectors, so a partial one leads up to the
+// first.
 template <class Out, class V, class Op, class... Ins>
 VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, Bytes ahead, const Op& op, Ins... in) {
   constexpr std::size_t lanes = V::lanes, bytes = lanes * sizeof(Out);
@@ -54,9 +56,9 @@ VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
   sum = next;
 }
 
-// A sum over a block: vectors in index order into lanes of float64, the same lanes on every instruction set.  A single addition in float32
-// could round a dominating term by half an ULP of the result.  For float64 itself the second half holds what the first one's additions
-// rounded away (Knuth's TwoSum).
+// A sum over a block: vectors in index order into lanes of float64, the same lanes on every instruction set.  A single
+// addition in float32 could round a dominating term by half an ULP of the result.  For float64 itself the second half
+// holds what the first one's additions rounded away (Knuth's TwoSum).
 template <class V>
 class Sum {
  public:

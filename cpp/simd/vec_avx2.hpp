@@ -54,17 +54,20 @@ VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
-  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_slli_epi32(_mm256_castps_si256(b.v), 23)))};
+  return {
+      _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_slli_epi32(_mm256_castps_si256(b.v), 23)))};
 }
 VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
-  return {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a.v), _mm256_slli_epi64(_mm256_castpd_si256(b.v), 52)))};
+  return {
+      _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a.v), _mm256_slli_epi64(_mm256_castpd_si256(b.v), 52)))};
 }
 VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
   const __m256i above = _mm256_sub_epi32(_mm256_castps_si256(a.v), _mm256_set1_epi32(0x3f3504f3));
   return {_mm256_cvtepi32_ps(_mm256_srai_epi32(above, 23))};
 }
 VM_INLINE P64 exponent_sqrt2_piece(P64 a) {
-  // AVX2 has no 64-bit arithmetic shift: bias the exponent so that it is positive, and read it as the mantissa of 2^52 + e + 2048.
+  // AVX2 has no 64-bit arithmetic shift: bias the exponent so that it is positive, and read it as the mantissa of 2^52
+  // + e + 2048.
   const __m256i above = _mm256_sub_epi64(_mm256_castpd_si256(a.v), _mm256_set1_epi64x(0x3fe6a09e667f3bcd));
   const __m256i biased = _mm256_srli_epi64(_mm256_add_epi64(above, _mm256_set1_epi64x(int64_t{2047} << 52)), 52);
   const __m256d shifted = _mm256_castsi256_pd(_mm256_or_si256(biased, _mm256_castpd_si256(_mm256_set1_pd(0x1p52))));
@@ -84,11 +87,14 @@ VM_INLINE P64 select_piece(__m256d m, P64 yes, P64 no) { return {_mm256_blendv_p
 VM_INLINE P32 keep_piece(__m256 m, P32 a) { return {_mm256_and_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__m256d m, P64 a) { return {_mm256_and_pd(m, a.v)}; }
 
-VM_INLINE __m256 widen_bfloat16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+VM_INLINE __m256 widen_bfloat16(__m128i h) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
 VM_INLINE __m128i narrow_bfloat16(__m256 a) {
   const __m256i bits = _mm256_castps_si256(a);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+  const __m256i rounded =
+      _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
   const __m256i fixed = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan);
   return _mm_packus_epi32(_mm256_castsi256_si128(fixed), _mm256_extracti128_si256(fixed, 1));
@@ -97,20 +103,28 @@ VM_INLINE __m128i narrow_half(__m256 a) { return _mm256_cvtps_ph(a, _MM_FROUND_T
 
 VM_INLINE void load_piece(P32& p, const float* x) { p.v = _mm256_loadu_ps(x); }
 VM_INLINE void load_piece(P64& p, const double* x) { p.v = _mm256_loadu_pd(x); }
-VM_INLINE void load_piece(P32& p, const Half* x) { p.v = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
-VM_INLINE void load_piece(P32& p, const BFloat16* x) { p.v = widen_bfloat16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))); }
+VM_INLINE void load_piece(P32& p, const Half* x) {
+  p.v = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
+VM_INLINE void load_piece(P32& p, const BFloat16* x) {
+  p.v = widen_bfloat16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
 VM_INLINE void load_piece(P64& p, const float* x) { p.v = _mm256_cvtps_pd(_mm_loadu_ps(x)); }
 
 VM_INLINE void store_piece(float* y, P32 p) { _mm256_storeu_ps(y, p.v); }
 VM_INLINE void store_piece(double* y, P64 p) { _mm256_storeu_pd(y, p.v); }
 VM_INLINE void store_piece(float* y, P64 p) { _mm_storeu_ps(y, _mm256_cvtpd_ps(p.v)); }
 VM_INLINE void store_piece(Half* y, P32 p) { _mm_storeu_si128(reinterpret_cast<__m128i*>(y), narrow_half(p.v)); }
-VM_INLINE void store_piece(BFloat16* y, P32 p) { _mm_storeu_si128(reinterpret_cast<__m128i*>(y), narrow_bfloat16(p.v)); }
+VM_INLINE void store_piece(BFloat16* y, P32 p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(y), narrow_bfloat16(p.v));
+}
 
 VM_INLINE void stream_piece(float* y, P32 p) { _mm256_stream_ps(y, p.v); }
 VM_INLINE void stream_piece(double* y, P64 p) { _mm256_stream_pd(y, p.v); }
 VM_INLINE void stream_piece(Half* y, P32 p) { _mm_stream_si128(reinterpret_cast<__m128i*>(y), narrow_half(p.v)); }
-VM_INLINE void stream_piece(BFloat16* y, P32 p) { _mm_stream_si128(reinterpret_cast<__m128i*>(y), narrow_bfloat16(p.v)); }
+VM_INLINE void stream_piece(BFloat16* y, P32 p) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(y), narrow_bfloat16(p.v));
+}
 VM_INLINE void stream_fence() { _mm_sfence(); }
 
 }  // namespace vastmax::VM_ISA

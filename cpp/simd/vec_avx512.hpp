@@ -53,17 +53,21 @@ VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+  return {
+      _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
 }
 VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
-  return {_mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
+  return {
+      _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
 }
 // The same where m, else +0: one masked instruction.
 VM_INLINE P32 shift_exponent_where_piece(__mmask16 m, P32 a, P32 b) {
-  return {_mm512_castsi512_ps(_mm512_maskz_add_epi32(m, _mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+  return {_mm512_castsi512_ps(
+      _mm512_maskz_add_epi32(m, _mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
 }
 VM_INLINE P64 shift_exponent_where_piece(__mmask8 m, P64 a, P64 b) {
-  return {_mm512_castsi512_pd(_mm512_maskz_add_epi64(m, _mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
+  return {_mm512_castsi512_pd(
+      _mm512_maskz_add_epi64(m, _mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
 }
 #define VM_SHIFT_EXPONENT_WHERE
 
@@ -90,11 +94,14 @@ VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.
 VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
 
 // bfloat16 is the upper half of a float; the store rounds to nearest even and keeps NaN a NaN.
-VM_INLINE __m512 widen_bfloat16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+VM_INLINE __m512 widen_bfloat16(__m256i h) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
 VM_INLINE __m256i narrow_bfloat16(__m512 a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
   return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
 }
@@ -102,23 +109,33 @@ VM_INLINE __m256i narrow_half(__m512 a) { return _mm512_cvtps_ph(a, _MM_FROUND_T
 
 VM_INLINE void load_piece(P32& p, const float* x) { p.v = _mm512_loadu_ps(x); }
 VM_INLINE void load_piece(P64& p, const double* x) { p.v = _mm512_loadu_pd(x); }
-VM_INLINE void load_piece(P32& p, const Half* x) { p.v = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
-VM_INLINE void load_piece(P32& p, const BFloat16* x) { p.v = widen_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
+VM_INLINE void load_piece(P32& p, const Half* x) {
+  p.v = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+VM_INLINE void load_piece(P32& p, const BFloat16* x) {
+  p.v = widen_bfloat16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
 VM_INLINE void load_piece(P64& p, const float* x) { p.v = _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
 
 VM_INLINE void store_piece(float* y, P32 p) { _mm512_storeu_ps(y, p.v); }
 VM_INLINE void store_piece(double* y, P64 p) { _mm512_storeu_pd(y, p.v); }
 VM_INLINE void store_piece(Half* y, P32 p) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), narrow_half(p.v)); }
-VM_INLINE void store_piece(BFloat16* y, P32 p) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v)); }
+VM_INLINE void store_piece(BFloat16* y, P32 p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v));
+}
 
 VM_INLINE void stream_piece(float* y, P32 p) { _mm512_stream_ps(y, p.v); }
 VM_INLINE void stream_piece(double* y, P64 p) { _mm512_stream_pd(y, p.v); }
 VM_INLINE void stream_piece(Half* y, P32 p) { _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_half(p.v)); }
-VM_INLINE void stream_piece(BFloat16* y, P32 p) { _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v)); }
+VM_INLINE void stream_piece(BFloat16* y, P32 p) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v));
+}
 VM_INLINE void stream_fence() { _mm_sfence(); }
 
 VM_INLINE __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-VM_INLINE P32 load_first_piece(const float* x, std::size_t n, P32 fill) { return {_mm512_mask_loadu_ps(fill.v, first(n), x)}; }
+VM_INLINE P32 load_first_piece(const float* x, std::size_t n, P32 fill) {
+  return {_mm512_mask_loadu_ps(fill.v, first(n), x)};
+}
 VM_INLINE P64 load_first_piece(const double* x, std::size_t n, P64 fill) {
   return {_mm512_mask_loadu_pd(fill.v, static_cast<__mmask8>(first(n)), x)};
 }
@@ -129,11 +146,18 @@ VM_INLINE P32 load_first_piece(const BFloat16* x, std::size_t n, P32 fill) {
   return {_mm512_mask_mov_ps(fill.v, first(n), widen_bfloat16(_mm256_maskz_loadu_epi16(first(n), x)))};
 }
 VM_INLINE P64 load_first_piece(const float* x, std::size_t n, P64 fill) {
-  return {_mm512_mask_mov_pd(fill.v, static_cast<__mmask8>(first(n)), _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first(n)), x)))};
+  return {_mm512_mask_mov_pd(fill.v, static_cast<__mmask8>(first(n)),
+                             _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first(n)), x)))};
 }
 VM_INLINE void store_first_piece(float* y, std::size_t n, P32 p) { _mm512_mask_storeu_ps(y, first(n), p.v); }
-VM_INLINE void store_first_piece(double* y, std::size_t n, P64 p) { _mm512_mask_storeu_pd(y, static_cast<__mmask8>(first(n)), p.v); }
-VM_INLINE void store_first_piece(Half* y, std::size_t n, P32 p) { _mm256_mask_storeu_epi16(y, first(n), narrow_half(p.v)); }
-VM_INLINE void store_first_piece(BFloat16* y, std::size_t n, P32 p) { _mm256_mask_storeu_epi16(y, first(n), narrow_bfloat16(p.v)); }
+VM_INLINE void store_first_piece(double* y, std::size_t n, P64 p) {
+  _mm512_mask_storeu_pd(y, static_cast<__mmask8>(first(n)), p.v);
+}
+VM_INLINE void store_first_piece(Half* y, std::size_t n, P32 p) {
+  _mm256_mask_storeu_epi16(y, first(n), narrow_half(p.v));
+}
+VM_INLINE void store_first_piece(BFloat16* y, std::size_t n, P32 p) {
+  _mm256_mask_storeu_epi16(y, first(n), narrow_bfloat16(p.v));
+}
 
 }  // namespace vastmax::VM_ISA

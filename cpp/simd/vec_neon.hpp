@@ -78,8 +78,12 @@ VM_INLINE uint32x4_t is_nan_piece(P32 a) { return vmvnq_u32(vceqq_f32(a.v, a.v))
 VM_INLINE uint64x2_t is_nan_piece(P64 a) { return flip(vceqq_f64(a.v, a.v)); }
 VM_INLINE P32 select_piece(uint32x4_t m, P32 yes, P32 no) { return {vbslq_f32(m, yes.v, no.v)}; }
 VM_INLINE P64 select_piece(uint64x2_t m, P64 yes, P64 no) { return {vbslq_f64(m, yes.v, no.v)}; }
-VM_INLINE P32 keep_piece(uint32x4_t m, P32 a) { return {vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a.v)))}; }
-VM_INLINE P64 keep_piece(uint64x2_t m, P64 a) { return {vreinterpretq_f64_u64(vandq_u64(m, vreinterpretq_u64_f64(a.v)))}; }
+VM_INLINE P32 keep_piece(uint32x4_t m, P32 a) {
+  return {vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a.v)))};
+}
+VM_INLINE P64 keep_piece(uint64x2_t m, P64 a) {
+  return {vreinterpretq_f64_u64(vandq_u64(m, vreinterpretq_u64_f64(a.v)))};
+}
 
 VM_INLINE float32x4_t widen_bfloat16(uint16x4_t h) { return vreinterpretq_f32_u32(vshll_n_u16(h, 16)); }
 VM_INLINE uint16x4_t narrow_bfloat16(float32x4_t a) {
@@ -100,10 +104,18 @@ VM_INLINE void load_piece(P32& p, const BFloat16* x) { p.v = widen_bfloat16(vrei
 VM_INLINE void load_piece(P64& p, const float* x) { p.v = vcvt_f64_f32(vreinterpret_f32_u8(bytes8(x))); }
 
 VM_INLINE void store_piece(float* y, P32 p) { vst1q_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpretq_u8_f32(p.v)); }
-VM_INLINE void store_piece(double* y, P64 p) { vst1q_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpretq_u8_f64(p.v)); }
-VM_INLINE void store_piece(float* y, P64 p) { vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_f32(vcvt_f32_f64(p.v))); }
-VM_INLINE void store_piece(Half* y, P32 p) { vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_u16(narrow_half(p.v))); }
-VM_INLINE void store_piece(BFloat16* y, P32 p) { vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_u16(narrow_bfloat16(p.v))); }
+VM_INLINE void store_piece(double* y, P64 p) {
+  vst1q_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpretq_u8_f64(p.v));
+}
+VM_INLINE void store_piece(float* y, P64 p) {
+  vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_f32(vcvt_f32_f64(p.v)));
+}
+VM_INLINE void store_piece(Half* y, P32 p) {
+  vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_u16(narrow_half(p.v)));
+}
+VM_INLINE void store_piece(BFloat16* y, P32 p) {
+  vst1_u8(reinterpret_cast<std::uint8_t*>(y), vreinterpret_u8_u16(narrow_bfloat16(p.v)));
+}
 
 template <class T, class P>
 VM_INLINE void stream_piece(T* y, P p) {  // no streaming stores among the intrinsics

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// No vectors: one lane a piece, any machine. __builtin_fma rounds once even where the machine has no FMA, so the bits agree with the
-// other sets; there it is slow.
+// No vectors: one lane a piece, any machine. __builtin_fma rounds once even where the machine has no FMA, so the bits
+// agree with the other sets; there it is slow.
 #pragma once
 
 #include "simd/isa.hpp"
@@ -106,9 +106,11 @@ VM_INLINE Piece<F> keep_piece(bool m, Piece<F> a) {
 
 VM_INLINE float widen(Half h) {
   const std::uint32_t sign = (h.bits & 0x8000u) << 16, magnitude = h.bits & 0x7fffu;
-  // 2^112 moves the exponent bias from 15 to 127 and normalises subnormals; infinities and NaN keep an exponent of all ones.
+  // 2^112 moves the exponent bias from 15 to 127 and normalises subnormals; infinities and NaN keep an exponent of all
+  // ones.
   const float scaled = bit_cast<float>(magnitude << 13) * 0x1p112f;
-  return bit_cast<float>(sign | (magnitude >= 0x7c00u ? (magnitude << 13) | 0x7f800000u : bit_cast<std::uint32_t>(scaled)));
+  return bit_cast<float>(sign |
+                         (magnitude >= 0x7c00u ? (magnitude << 13) | 0x7f800000u : bit_cast<std::uint32_t>(scaled)));
 }
 VM_INLINE Half narrow_half(float f) {
   const std::uint32_t bits = bit_cast<std::uint32_t>(f), sign = bits & 0x80000000u, magnitude = bits ^ sign;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The virtual vector: 64 bytes on every machine, as K hardware registers ("pieces") of the ISA. Sixteen floats or eight doubles are one
-// AVX-512 register, two of AVX2, four of NEON and sixteen of scalar, so a sum over lanes has one order everywhere.
+// The virtual vector: 64 bytes on every machine, as K hardware registers ("pieces") of the ISA. Sixteen floats or eight
+// doubles are one AVX-512 register, two of AVX2, four of NEON and sixteen of scalar, so a sum over lanes has one order
+// everywhere.
 //
-// Formulas work on vec<F>: the virtual vector, or a single lane where the machine has no vectors (sixteen copies of each formula would
-// take the compiler minutes).
+// Formulas work on vec<F>: the virtual vector, or a single lane where the machine has no vectors (sixteen copies of
+// each formula would take the compiler minutes).
 #pragma once
 
 #include "simd/isa.hpp"
@@ -75,36 +76,36 @@ VM_INLINE V splat(typename V::scalar s) {
     VM_EACH(i) out.piece[i] = name##_piece(a.piece[i]); \
     return out;                                         \
   }
-#define VM_LIFT2(result, name, piece_name)                             \
-  template <class P, int K>                                            \
-  VM_INLINE result<P, K> name(Wide<P, K> a, Wide<P, K> b) {            \
-    result<P, K> out;                                                  \
+#define VM_LIFT2(result, name, piece_name)                                \
+  template <class P, int K>                                               \
+  VM_INLINE result<P, K> name(Wide<P, K> a, Wide<P, K> b) {               \
+    result<P, K> out;                                                     \
     VM_EACH(i) out.piece[i] = piece_name##_piece(a.piece[i], b.piece[i]); \
-    return out;                                                        \
+    return out;                                                           \
   }
-#define VM_LIFT3(name)                                                              \
-  template <class P, int K>                                                         \
-  VM_INLINE Wide<P, K> name(Wide<P, K> a, Wide<P, K> b, Wide<P, K> c) {             \
-    Wide<P, K> out;                                                                 \
-    VM_EACH(i) out.piece[i] = name##_piece(a.piece[i], b.piece[i], c.piece[i]);     \
-    return out;                                                                     \
+#define VM_LIFT3(name)                                                          \
+  template <class P, int K>                                                     \
+  VM_INLINE Wide<P, K> name(Wide<P, K> a, Wide<P, K> b, Wide<P, K> c) {         \
+    Wide<P, K> out;                                                             \
+    VM_EACH(i) out.piece[i] = name##_piece(a.piece[i], b.piece[i], c.piece[i]); \
+    return out;                                                                 \
   }
 
 VM_LIFT2(Wide, operator+, add)
 VM_LIFT2(Wide, operator-, sub)
 VM_LIFT2(Wide, operator*, mul)
 VM_LIFT2(Wide, operator/, div)
-VM_LIFT2(Wide, max, max)                        // b where either is NaN, and where both are zero
-VM_LIFT3(fma)                                   // a b + c, rounded once
-VM_LIFT3(nfma)                                  // c - a b, rounded once
+VM_LIFT2(Wide, max, max)  // b where either is NaN, and where both are zero
+VM_LIFT3(fma)             // a b + c, rounded once
+VM_LIFT3(nfma)            // c - a b, rounded once
 VM_LIFT1(Wide, abs)
 VM_LIFT1(Wide, negate)
 VM_LIFT2(Wide, shift_exponent, shift_exponent)  // a times 2^j, where j is the integer in the low mantissa bits of b
 VM_LIFT2(Mask, operator<, less)
 VM_LIFT2(Mask, operator==, equal)
-VM_LIFT2(Mask, not_less, not_less)              // true for NaN
+VM_LIFT2(Mask, not_less, not_less)  // true for NaN
 VM_LIFT1(Mask, is_nan)
-VM_LIFT1(Wide, exponent_sqrt2)                  // e with x = m 2^e, m in [sqrt(1/2), sqrt(2)); x finite, normal, > 0
+VM_LIFT1(Wide, exponent_sqrt2)  // e with x = m 2^e, m in [sqrt(1/2), sqrt(2)); x finite, normal, > 0
 
 template <class P, int K>
 VM_INLINE Wide<P, K> select(Mask<P, K> m, Wide<P, K> yes, Wide<P, K> no) {
@@ -183,6 +184,6 @@ struct Lanes {
   VM_MEMBER explicit Lanes(V a) { store(reinterpret_cast<std::byte*>(at), a, at); }
 };
 
-VM_INLINE void prefetch(const std::byte* at) { __builtin_prefetch(at, 0, 3); }
+VM_INLINE void prefetch(const std::byte* at) { __builtin_prefetch(at, 0, 2); }
 
 }  // namespace vastmax::VM_ISA

@@ -156,7 +156,7 @@ def _plan(call: Planned) -> Plan:
         "split": f"few long rows, each cut into blocks of {_core.block_length(itemsize)}, in {tasks} tasks",
     }
     reads, writes, again = _policy.TRAFFIC[call.op]
-    if call.classes * itemsize > _core.caches().get("l2", 0):
+    if call.classes * itemsize > _core.caches()["L2"]:
         reads += again
     return Plan(
         op=call.op,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from . import _call, _config
-from ._core import logsumexp_small
+from ._core import logsumexp_plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -130,7 +130,7 @@ def logsumexp(
     (np.float64(3.0), np.float64(-1.0))
     """
     if (
-        (axis is None or axis is _LAST)  # the core takes one axis only here, for which both mean the same
+        (axis is None or axis is _LAST)
         and b is None
         and keepdims is False
         and return_sign is False
@@ -140,9 +140,9 @@ def logsumexp(
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := logsumexp_small(a)) is not None
+        and (plain := logsumexp_plain(a, axis is None)) is not None
     ):
-        return small
+        return plain
     return _call.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
 
 

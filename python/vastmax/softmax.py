@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _call, _config
-from ._core import log_softmax_small, softmax_small
+from ._core import log_softmax_plain, softmax_plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -88,13 +88,12 @@ def softmax(
         axis is _LAST  # the default, or any other -1: small ints are one object
         and temperature is None
         and where is None
-        and out is None
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := softmax_small(x)) is not None
+        and (plain := softmax_plain(x, out)) is not None
     ):
-        return small
+        return plain
     return _call.norm_map("softmax", x, axis, temperature, where, out, dtype)
 
 
@@ -153,13 +152,12 @@ def log_softmax(
         axis is _LAST
         and temperature is None
         and where is None
-        and out is None
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := log_softmax_small(x)) is not None
+        and (plain := log_softmax_plain(x, out)) is not None
     ):
-        return small
+        return plain
     return _call.norm_map("log_softmax", x, axis, temperature, where, out, dtype)
 
 

@@ -8,7 +8,7 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from . import _call, _config
-from ._core import log_sigmoid_small, sigmoid_small, softplus_small
+from ._core import log_sigmoid_plain, sigmoid_plain, softplus_plain
 from .errors import message
 
 if TYPE_CHECKING:
@@ -68,13 +68,12 @@ def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtyp
     """
     if (
         beta is _ONE
-        and out is None
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := softplus_small(x)) is not None
+        and (plain := softplus_plain(x, out)) is not None
     ):
-        return small
+        return plain
     return _call.elementwise("softplus", x, out, dtype, _sharpness("softplus", beta))
 
 
@@ -121,9 +120,9 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None =
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := sigmoid_small(x)) is not None
+        and (plain := sigmoid_plain(x, out)) is not None
     ):
-        return small
+        return plain
     return _call.elementwise("sigmoid", x, out, dtype)
 
 
@@ -170,9 +169,9 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | No
         and dtype is None
         and _config.plain
         and _config.scope.get() is None
-        and (small := log_sigmoid_small(x)) is not None
+        and (plain := log_sigmoid_plain(x, out)) is not None
     ):
-        return small
+        return plain
     return _call.elementwise("log_sigmoid", x, out, dtype)
 
 

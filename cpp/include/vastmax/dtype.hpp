@@ -33,8 +33,8 @@ constexpr std::size_t compute_size(DType d) { return d == DType::float64 ? 8 : 4
 // Reductions and losses of 16-bit logits come out in float32.
 constexpr DType reduced(DType d) { return d == DType::float64 ? DType::float64 : DType::float32; }
 
-// Classes in one canonical block: 16 KiB of the compute type, so that a block and the next one share a 48 KiB first-level cache.
-// Independent of threads, batch and ISA: it fixes the order of every sum, hence the bits.
+// Classes in one canonical block: 16 KiB of the compute type, so that a block and the next one share a 48 KiB
+// first-level cache. Independent of threads, batch and ISA: it fixes the order of every sum, hence the bits.
 constexpr std::size_t block_length(DType d) { return 16384 / compute_size(d); }
 
 }  // namespace vastmax

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// vastmax from C++.  Views are strided like NumPy's: strides in bytes, of any sign, zero included; data needs no alignment.
+// vastmax from C++.  Views are strided like NumPy's: strides in bytes, of any sign, zero included; data needs no
+// alignment.
 //
-// Row ops reduce the last axis.  The result for a row has the same bits whatever the batch around it, its strides, the number of
-// threads and the instruction set.  Errors are std::invalid_argument, before anything is written; std::bad_alloc passes through.
+// Row ops reduce the last axis.  The result for a row has the same bits whatever the batch around it, its strides, the
+// number of threads and the instruction set.  Errors are std::invalid_argument, before anything is written;
+// std::bad_alloc passes through.
 #pragma once
 
 #include <cstddef>
@@ -49,12 +51,16 @@ void softmax(const ConstView& x, const View& out, const RowOptions& = {}, const 
 void log_softmax(const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
 // log sum e^x; out has the shape of the rows and dtype reduced(x.dtype), as has `grad` below
 void logsumexp(const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
-void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& = {}, const Exec& = {});
+void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& = {},
+                        const Exec& = {});
 // log |sum b e^a|; without `sign` a negative sum is NaN
-void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& = {}, const Exec& = {});
+void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign,
+                        const RowOptions& = {}, const Exec& = {});
 // y (g - <g, y>) and g - e^y sum(g), divided by the temperature
-void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {}, const Exec& = {});
-void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {}, const Exec& = {});
+void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {},
+                      const Exec& = {});
+void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {},
+                          const Exec& = {});
 
 // Element-wise, any shape; beta belongs to softplus and is 1 elsewhere.
 void softplus(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
@@ -66,8 +72,9 @@ void sigmoid_backward(const ConstView& g, const ConstView& y, const View& out, d
 void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& out, double beta = 1, const Exec& = {});
 
 // Returns the sum of the losses; `weight`, `pos_weight`, `loss` and `grad` may be null.
-double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight, const View* loss,
-                       const View* grad, double grad_scale, const Exec& = {});
+double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
+                       const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale,
+                       const Exec& = {});
 
 // Instruction sets built into this library, slowest first.
 std::span<const Isa> isas();

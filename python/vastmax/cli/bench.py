@@ -257,10 +257,16 @@ def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
     )
 
 
+def _compared(bar: dict[str, Any]) -> str:
+    if bar["limit"] < 1:
+        return f"{1 / bar['ratio']:.2f} x as fast as {bar['against']}"
+    return f"{bar['ratio']:.2f} x the time of {bar['against']}"
+
+
 def _show_losses(out: Screen, results: Sequence[dict[str, Any]]) -> None:
     out.heading("Where we lose")
     lines = [
-        f"{result['case']}: {bar['ratio']:.2f} x the time of {bar['against']}; wanted {bar['text']}"
+        f"{result['case']}: {_compared(bar)}; wanted: {bar['text']}"
         for result in results
         for bar in result["bars"]
         if not bar["passed"]

@@ -21,7 +21,15 @@ _INK = {
     "onnxruntime": "#2ca02c",
     "simd_ml_kernels": "#9467bd",
 }
-_OTHER_INK = "#888888"
+_PEERS = tuple(_INK)
+_INK |= {
+    "read roof": "#555555",
+    "copy roof": "#aaaaaa",
+    "1 us": "#8c564b",
+    "float32": "#17becf",
+    "last axis": "#e377c2",
+    "avx512": "#bcbd22",
+}
 
 
 def available() -> bool:
@@ -36,7 +44,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def draw_ratios(path: str, cases: Sequence[Mapping[str, Any]], machine: str) -> None:
-    """Draw each contender's time in multiples of vastmax's, and the bars."""
+    """Draw each contender's time in multiples of vastmax's."""
     figure = _figure(11, 1.8 + 0.42 * len(cases))
     axes = figure.subplots()
     names = list(dict.fromkeys(name for case in cases for name in case["timings"] if name != "vastmax"))
@@ -46,11 +54,13 @@ def draw_ratios(path: str, cases: Sequence[Mapping[str, Any]], machine: str) -> 
             for row, case in enumerate(cases)
             if name in case["timings"]
         ]
-        mark = "o" if name in _INK else "D"
-        axes.plot(*zip(*points, strict=True), mark, label=name, color=_INK.get(name), alpha=0.85)
+        ink, mark = _INK.get(name), "o" if name in _PEERS else "D"
+        axes.plot(*zip(*points, strict=True), mark, label=name, color=ink, alpha=0.85)
     axes.axvline(1, color=_INK["vastmax"], label="vastmax")
     axes.set(xscale="log", xlabel="time of a call / time of vastmax (right of the line: vastmax is faster)")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(cases)), [case["case"] for case in cases], fontsize=8)
+    axes.margins(y=0.6 / len(cases))
     axes.invert_yaxis()
     axes.grid(axis="both", alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
@@ -59,15 +69,15 @@ def draw_ratios(path: str, cases: Sequence[Mapping[str, Any]], machine: str) -> 
 
 
 def draw_sizes(path: str, panels: Mapping[str, Mapping[str, Any]], machine: str) -> None:
-    """Draw time and throughput against the number of classes, one column for each op.
+    """Draw time and throughput against the number of classes, one column an op.
 
-    A panel has `sizes`, `seconds` by contender, `bytes` that a call must move by size, `roof` in bytes a second by size.
+    A panel has `sizes`, `seconds` by contender, `bytes` that a call must move by size, `roof` in bytes/s by size.
     """
     figure = _figure(11, 7.5)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     for (title, panel), column in zip(panels.items(), grid.T, strict=True):
         _draw_panel(column[0], column[1], title, panel)
-    grid[0][0].set_ylabel("time of a call")
+    grid[0][0].set_ylabel("time of a call (lower quartile)")
     grid[1][0].set_ylabel("GB/s")
     handles, labels = grid[1][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -80,7 +90,7 @@ def _draw_panel(above: Axes, below: Axes, title: str, panel: Mapping[str, Any]) 
 
     sizes = panel["sizes"]
     for name, seconds in panel["seconds"].items():
-        style = {"color": _INK.get(name, _OTHER_INK), "marker": "o", "markersize": 4, "label": name}
+        style = {"color": _INK[name], "marker": "o", "markersize": 4, "label": name}
         above.plot(sizes, seconds, **style)
         below.plot(sizes, [b / s / 1e9 for b, s in zip(panel["bytes"], seconds, strict=True)], **style)
     roof = [speed / 1e9 for speed in panel["roof"]]

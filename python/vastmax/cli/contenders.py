@@ -190,7 +190,7 @@ _PEERS: dict[str, tuple[str, Callable[[str, Arrays, int], Call | None]]] = {
 
 
 def roof(name: str, arrays: Arrays) -> Call:
-    """Return a threaded read ("read roof") or copy ("copy roof") of the bytes of `x`: torch's, else NumPy's in threads."""
+    """Return a threaded read or copy of the bytes of `x`, as `name` says: torch's, else NumPy's in threads."""
     x, out = (array.reshape(-1).view(np.float32) for array in (arrays.x, arrays.out))
     if importlib.util.find_spec("torch") is not None:
         source, target = _tensor(x), _tensor(out)

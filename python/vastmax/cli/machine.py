@@ -87,7 +87,7 @@ def memory_free() -> int:
 
 
 def peak_growth(call: Callable[[], T]) -> tuple[T, int | None]:
-    """Return a result, and the bytes by which resident memory rose at most meanwhile; None where Linux does not tell."""
+    """Return a result, and by how many bytes resident memory rose at its peak; None where Linux does not tell."""
     try:
         _CLEAR.write_text("5")  # the peak starts anew
         before = _resident("VmRSS")

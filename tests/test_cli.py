@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of `python -m vastmax`: what they answer, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import contracts
+import oracle
+import vastmax
+from vastmax import __main__ as command_line
+from vastmax import _core
+from vastmax.cli import bench, cases, contenders, demo, exact, kernels, machine, onnx_model, screen, timing, words
+
+HAS_DEMO = all(importlib.util.find_spec(name) for name in ("wordsegment", "scipy"))
+needs_demo = pytest.mark.skipif(not HAS_DEMO, reason="without the extra demo")
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
+    status = command_line.main([*arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name in packages else find(name, *rest)
+    )
+
+
+def test_module_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vastmax", "info", "--json"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout) == json.loads(json.dumps(vastmax.info()))
+
+
+def test_import_does_not_load_the_commands() -> None:
+    code = "import sys, vastmax; assert not {'argparse', 'vastmax.cli'} & {*sys.modules}, 'heavier than needed'"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["info"]) == 0
+    assert capsys.readouterr().out == f"{vastmax.info()}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bench", "--shape", "3x0"], ["bench", "--against", "jax"]])
+def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# selftest
+
+
+def test_selftest_passes_and_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    status, result = answer(capsys, "selftest")
+    failed = [check for check in result["checks"] if not check["passed"]]
+    assert (status, result["passed"], failed) == (0, True, [])
+    seen = {(check["kernel"], check["dtype"], check["isa"]) for check in result["checks"]}
+    isas = (*vastmax.available_isas(), "as called")
+    dtypes = {np.dtype(f.dtype).name for f in contracts.FORMATS.values()}
+    assert seen == {(kernel.name, dtype, isa) for kernel in kernels.KERNELS for dtype in dtypes for isa in isas}
+
+
+def test_selftest_holds_to_the_contract() -> None:
+    ops = {kernel.name.split()[0] for kernel in kernels.KERNELS}
+    of_rows = {"softmax", "log_softmax", "logsumexp", "logsumexp_backward", "softmax_backward", "log_softmax_backward"}
+    names = {"f16": "float16", "bf16": "bfloat16", "f32": "float32", "f64": "float64"}
+    assert of_rows <= ops
+    for kernel in kernels.KERNELS:
+        name = "logsumexp_weighted" if kernel.name == "logsumexp b=" else kernel.name
+        contract = contracts.MAX_ULP.get(name) or contracts.MAX_ULP[name.split()[0]]
+        for short, bound in contract.items():
+            assert kernel.bounds[names[short]] == bound, (kernel.name, short)
+
+
+def scaled(kernel: Any) -> Any:
+    def doctored(x: Any, out: Any, *rest: Any) -> None:
+        kernel(x, out, *rest)
+        np.multiply(out, out.dtype.type(1.01), out=out)
+
+    return doctored
+
+
+def dependent_on_threads(kernel: Any) -> Any:
+    def doctored(x: Any, out: Any, temperature: Any, where: Any, threads: int, isa: int) -> None:
+        kernel(x, out, temperature, where, threads, isa)
+        if threads > 1:
+            out[..., 0] = np.nextafter(out[..., 0], out.dtype.type(0))
+
+    return doctored
+
+
+def failing(_: Any) -> Any:
+    def doctored(*_: Any) -> None:
+        raise MemoryError("doctored")
+
+    return doctored
+
+
+@pytest.mark.parametrize(
+    ("doctor", "words"), [(scaled, "ULP, allowed"), (dependent_on_threads, "bits differ"), (failing, "MemoryError")]
+)
+def test_selftest_fails_on_a_doctored_kernel(
+    doctor: Any, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vastmax.cli import selftest
+
+    chosen = tuple(kernel for kernel in kernels.KERNELS if kernel.name in ("softmax", "sigmoid"))
+    monkeypatch.setattr(selftest, "KERNELS", chosen)
+    monkeypatch.setattr(_core, "softmax", doctor(_core.softmax))
+    assert command_line.main(["selftest"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failures = [line for line in lines if line.startswith("FAILED")]
+    assert failures
+    assert all(line.startswith("FAILED softmax ") for line in failures)
+    assert any(words in line for line in failures)
+
+
+def test_references_agree_with_the_oracle() -> None:
+    if not exact.REACHES_FLOAT64:
+        pytest.skip("long double is float64")
+    rng = np.random.default_rng(5)
+    z = rng.standard_normal((4, 300)) * 9
+    p = rng.uniform(1e-3, 1 - 1e-3, 300)
+    with np.errstate(all="ignore"):
+        pairs = [
+            (exact.softmax(exact.wide(z)), oracle.softmax(z)),
+            (exact.log_softmax(exact.wide(z)), oracle.log_softmax(z)),
+            (exact.logsumexp(exact.wide(z)), oracle.logsumexp(z)),
+            (exact.softplus(exact.wide(z)), oracle.softplus(z)),
+            (exact.sigmoid(exact.wide(z)), oracle.sigmoid(z)),
+            (exact.log_sigmoid(exact.wide(z)), oracle.log_sigmoid(z)),
+            (exact.logit(exact.wide(p)), oracle.logit(p)),
+        ]
+    for got, want in pairs:
+        error = contracts.ulp_error(got.value.astype(np.float64), want, contracts.FORMATS["f64"], scale=got.scale)
+        assert error.max() <= 0.51
+
+
+def test_ulp_error_of_what_is_not_finite() -> None:
+    value = np.array([np.nan, np.inf, -np.inf, np.inf, 1.0, 0.0], np.longdouble)
+    got = np.array([np.nan, np.inf, np.inf, 1.0, np.nan, 2.0**-149], np.float32)
+    error = exact.ulp_error(got, exact.Truth(value, np.abs(value)), "float32")
+    np.testing.assert_array_equal(error, [0, 0, np.inf, np.inf, np.inf, 1])
+
+
+# bench
+
+
+def test_bench_quick(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tuple(case for case in cases.TABLE if case.quick and np.prod(case.shape) < 3e6)
+    monkeypatch.setattr(bench, "TABLE", small)
+    status, result = answer(capsys, "bench", "--quick", "--against", "")
+    assert status == 0
+    assert [each["case"] for each in result["cases"]] == [str(case) for case in small]
+    for each in result["cases"]:
+        mine = each["timings"]["vastmax"]
+        assert 0 < mine["lower"] <= mine["median"] <= mine["upper"]
+        for bar in each["bars"]:
+            assert bar["passed"] == (bar["ratio"] <= bar["limit"])
+    assert {"cpu", "isa", "threads", "versions", "commit", "load"} <= {*result["machine"]}
+    crowded = result["one core busy"]
+    assert crowded is None or crowded["p99"] >= crowded["serial"] / 2 > 0
+
+
+def test_bench_of_one_array(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "ratios.png"
+    arguments = ["--op", "logsumexp", "--shape", "8x5_000", "--isa", "scalar", "--threads", "1", "--plot", str(picture)]
+    status, result = answer(capsys, "bench", "--quick", "--against", "scipy", *arguments)
+    assert status == 0
+    assert [each["shape"] for each in result["cases"]] == [[8, 5000]]
+    assert (result["machine"]["isa"], result["machine"]["threads"]) == ("scalar", 1)
+    assert {"vastmax", "read roof", "copy roof"} <= {*result["cases"][0]["timings"]}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    hide(monkeypatch, "torch", "simd_ml_kernels")
+    assert command_line.main(["bench", "--quick", "--shape", "1x1000", "--against", "torch,simd-ml-kernels"]) == 0
+    text = capsys.readouterr().out
+    assert 'torch, simd_ml_kernels. All peers come with: pip install "vastmax[bench]"' in text.replace("\n", " ")
+    assert "Where we lose" in text
+
+
+@pytest.mark.parametrize("op", contenders.OPS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_contenders_compute_the_same(op: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((2, 5, 33)).astype(dtype)
+    expected = np.asarray(contenders.ours(op, contenders.Arrays(x, y, np.empty_like(x)), -1, into=False)())
+    out = np.empty_like(x)
+    for name, call in contenders.peers(op, contenders.Arrays(x, y, out), -1, contenders.PEERS).items():
+        out.fill(np.nan)
+        got = call()
+        if name == "onnxruntime":
+            got = got[0]  # type: ignore[index]
+        tolerance = 1e-2 if dtype == "float16" else 1e-4
+        np.testing.assert_allclose(np.asarray(got, np.float64), expected.astype(np.float64), tolerance, err_msg=name)
+
+
+def test_onnx_model_means_what_it_says() -> None:
+    reference = pytest.importorskip("onnx.reference")
+    onnx = pytest.importorskip("onnx")
+    x = np.random.default_rng(4).standard_normal((3, 7)).astype(np.float32)
+    for op, attributes, ours in (
+        ("Softmax", {"axis": -1}, vastmax.softmax(x)),
+        ("ReduceLogSumExp", {"axes": [-1], "keepdims": 0}, vastmax.logsumexp(x, axis=-1)),
+    ):
+        model = onnx.load_from_string(onnx_model.one_node(op, "float32", attributes))
+        (got,) = reference.ReferenceEvaluator(model).run(None, {"x": x})
+        np.testing.assert_allclose(got, ours, rtol=1e-6)
+
+
+def test_timing_rotates_and_alternates() -> None:
+    seen: list[str] = []
+    calls = {name: [lambda tag=f"{name}{i}": seen.append(tag) for i in range(2)] for name in "ab"}
+    result = timing.compare(calls, timing.Pace(rounds=2, block=0.001, pause=0))
+    assert {*result} == {"a", "b"}
+    blocks = [tag[0] for tag in seen]
+    assert sum(x != y for x, y in itertools.pairwise(blocks)) == 3
+    mine = [tag for tag in seen if tag[0] == "a"]
+    assert mine[:4] == ["a0", "a1", "a0", "a1"]
+
+
+# demo
+
+
+@needs_demo
+def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    status, result = answer(capsys, "demo", "--words", "8")
+    assert (status, result["classes"]) == (0, 333_213)
+    assert result["whole"]["shape"] == [8, 333_213]
+    first = result["predictions"][0]
+    assert (first["word"], next(iter(first["next"]))) == ("thank", "you")
+    for each in result["predictions"]:
+        assert abs(each["sum"] - 1) < 1e-6
+        assert abs(each["logsumexp"] - each["log_count"]) < 1e-5
+        assert 0 < each["entropy_bits"] < np.log2(333_213)
+    for op, pair in result["comparison"]["ops"].items():
+        assert pair["vastmax"]["worst_ulp"] <= contracts.MAX_ULP[op]["f32"]
+        assert pair["scipy"]["seconds"] > 0
+        if pair["vastmax"]["extra_bytes"] is not None:
+            assert pair["vastmax"]["extra_bytes"] < 2**21
+    table = result["where SciPy errs"]
+    assert len(table) == 6
+    assert all({*row} == {"input", "scipy", "vastmax", "truth"} for row in table)
+    for row in table[:3]:
+        assert row["vastmax"] == row["truth"] != row["scipy"]
+
+
+@needs_demo
+def test_demo_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_where_scipy_errs", lambda _: [])
+    assert command_line.main(["demo", "--words", "2"]) == 0
+    text = capsys.readouterr().out
+    for heading in ("What is computed", "The likeliest next words", "Beside SciPy"):
+        assert heading in text
+
+
+@needs_demo
+def test_demo_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "sizes.png"
+    monkeypatch.setattr(demo, "_tell", lambda *_: {})
+    monkeypatch.setattr(demo, "_SIZES", (1000, 3000))
+    status, result = answer(capsys, "demo", "--plot", str(picture))
+    assert status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for panel in result["plot"].values():
+        assert {"vastmax", "scipy"} <= {*panel["seconds"]}
+        assert len(panel["roof"]) == len(panel["sizes"]) == 2
+
+
+@pytest.mark.parametrize("package", ["wordsegment", "scipy"])
+def test_demo_says_what_is_missing(
+    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hide(monkeypatch, package)
+    assert command_line.main(["demo"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert package in captured.err
+    assert captured.err.strip().endswith('pip install "vastmax[demo]"')
+    assert len(captured.err.splitlines()) == 1
+
+
+@needs_demo
+def test_counts_that_differ_in_capitals_are_added() -> None:
+    corpus = words.load()
+    new, york = corpus.index["new"], corpus.index["york"]
+    assert corpus.followers[new][york] == 306_432 + 6_000_263
+    logits = corpus.logits(new)
+    assert np.isfinite(logits).all()
+    np.testing.assert_allclose(np.log(np.exp(logits).sum()), np.log(corpus.counts[new]), rtol=1e-12)
+
+
+# what commands share
+
+
+def test_peak_growth() -> None:
+    size = 64 << 20
+    result, grown = machine.peak_growth(lambda: np.ones(size, np.uint8).sum(dtype=np.int64))
+    assert result == size
+    assert grown is None or 0.9 * size <= grown <= 1.5 * size
+
+
+def test_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    out = screen.open_screen(silent=False)
+    out.heading("Title")
+    out.table(["name", ">value"], [["a", "1"], ["bcd", "1,000"]])
+    assert list(out.progress([1, 2], "step", 2)) == [1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == "\nTitle\n-----\nname  value\n----  -----\na         1\nbcd   1,000\n"
+    assert captured.err == "step (2 steps) ...\n"
+    silent = screen.open_screen(silent=True)
+    silent.text("nothing")
+    assert capsys.readouterr().out == ""
+
+
+def test_rich_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    out = screen.open_screen(silent=False)
+    out.heading("Title [40, 0]")
+    out.table(["input [x]", ">value"], [["[red]", "1"]])
+    assert list(out.progress([1, 2], "step", 2)) == [1, 2]
+    text = capsys.readouterr().out
+    assert "Title [40, 0]" in text
+    assert "[red]" in text
+
+
+def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.print_json({"a": np.float32(1.5), "b": (np.inf, np.int64(2)), 3: [np.nan, None]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": 1.5,
+        "b": ["inf", 2],
+        "3": ["nan", None],
+    }
+
+
+def test_units() -> None:
+    assert [screen.seconds(t) for t in (2.0, 0.0312, 4.2e-6, 9e-8)] == ["2 s", "31.2 ms", "4.2 us", "90 ns"]
+    assert [screen.megabytes(n) for n in (533_140_800, 1000)] == ["533 MB", "0.0 MB"]
