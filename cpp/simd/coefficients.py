@@ -79,7 +79,7 @@ def main():
             if kind not in degrees:
                 continue
             positive = mp.mpf(10) ** -12 if low == 0 else low
-            found, error = remez(f, lambda x: weight(x), positive, high, degrees[kind])
+            found, error = remez(f, weight, positive, high, degrees[kind])
             print(f"  // {meaning}: relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
             print(f"  static constexpr {kind} {name}[] = {{")
             print("".join(f"      {literal(c, kind)},\n" for c in found) + "  };")
