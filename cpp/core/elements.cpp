@@ -44,7 +44,7 @@ void each_stretch(const ConstView& a, const ConstView& b, const View& out, const
   const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
   const std::size_t per_task = policy::grain;
   parallel((count + per_task - 1) / per_task, threads, exec, Task([&](std::size_t task) {
-             const DefaultFloats floats;
+             const KernelScope scope;
              alignas(64) std::byte scratch[3][stretch * 8];
              const auto end = std::min(count, (task + 1) * per_task);
              for (std::size_t i = task * per_task; i < end; i += piece) {
@@ -125,7 +125,7 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
   const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
   const std::size_t item = item_size(x.dtype), loss_item = item_size(reduced(x.dtype));
   parallel((blocks + run - 1) / run, threads, exec, Task([&](std::size_t task) {
-             const DefaultFloats floats;
+             const KernelScope scope;
              alignas(64) std::byte scratch[6][stretch * 8];
              for (std::size_t b = task * run; b < std::min(blocks, (task + 1) * run); ++b) {
                const std::size_t begin = b * stretch, n = std::min(stretch, count - begin);

@@ -12,9 +12,6 @@ inline constexpr std::size_t grain = 32768;
 // An output of this many bytes is written past the caches, when it is not the input itself.
 inline constexpr std::size_t stream_bytes = std::size_t{4} << 20;
 
-// While a row is written, the next one is fetched into second-level cache if both fit there.
-inline constexpr std::size_t ahead_bytes = std::size_t{768} << 10;
-
 // Rows side by side that are worth the column kernels.
 inline constexpr std::size_t least_columns = 4;
 

@@ -224,7 +224,7 @@ class RowRun {
     }
   }
 
-  void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block, Bytes ahead,
+  void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block,
                  Scratch& scratch) const {
     if (special(norm)) return map_special(op, norm, s, block, scratch);
     const int index = static_cast<int>(op);
@@ -233,9 +233,9 @@ class RowRun {
     Bytes from = staged ? scratch.in : at(s.x, x_, block);
     std::byte* to = y_.row(loop_, s.row) + static_cast<std::int64_t>(block * block_) * y_.step;
     if (y_.plain()) {
-      k_.norm_map[index][staged](from, to, length(block), row, stream_, ahead);
+      k_.norm_map[index][staged](from, to, length(block), row, stream_);
     } else {
-      k_.norm_map[index][staged](from, scratch.out, length(block), row, false, nullptr);
+      k_.norm_map[index][staged](from, scratch.out, length(block), row, false);
       Loop::copy(to, y_.step, scratch.out, static_cast<std::int64_t>(y_.item), y_.item, length(block));
     }
   }
@@ -283,7 +283,7 @@ class RowRun {
   void spread_runs(std::size_t count, std::size_t run, int threads, const Fn& fn) {
     if (interrupted_) return;
     interrupted_ = !parallel((count + run - 1) / run, threads, exec_, Task([&](std::size_t task) {
-                               const DefaultFloats floats;
+                               const KernelScope scope;
                                Scratch scratch;
                                fn(task * run, std::min(count, (task + 1) * run), scratch);
                              }));
@@ -345,7 +345,7 @@ class RowRun {
   void map_columns(Op op, const Group& g, std::size_t block, const GroupState& state, Scratch& scratch) const {
     if (!state.ordinary) {
       for (std::size_t c = 0; c < g.width; ++c)
-        map_block(op, state.norm[c], state.row[c], source(g.first + c), block, nullptr, scratch);
+        map_block(op, state.norm[c], state.row[c], source(g.first + c), block, scratch);
       return;
     }
     std::byte* to = y_.row(loop_, g.first) + static_cast<std::int64_t>(block * block_) * y_.step;
@@ -392,7 +392,7 @@ class RowRun {
       if (interrupted_) return;
       GroupState state;
       for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
-      const DefaultFloats floats;
+      const KernelScope scope;
       Scratch scratch;
       finish(g, state, scratch);
       spread(blocks_, 1, threads, [&](std::size_t b, Scratch& own) { map(g, b, state, own); });
@@ -434,22 +434,19 @@ void RowRun::norm_map(Op op, const ConstView& x, const ConstView* grad, const Vi
         });
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
-    const DefaultFloats floats;
+    const KernelScope scope;
     Scratch scratch;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
       const Source s = source(r);
       const Norm norm = norm_parallel(s, plan.threads);
       const RowParams row = params(op, norm, s, scratch);
-      each_block(plan.threads, [&](std::size_t b, Scratch& own) { map_block(op, norm, row, s, b, nullptr, own); });
+      each_block(plan.threads, [&](std::size_t b, Scratch& own) { map_block(op, norm, row, s, b, own); });
     }
     return;
   }
-  const bool fetch = plain() && n_ * x_.item <= policy::ahead_bytes && stream_;
   each_norm(plan, [&](const Source& s, const Norm& norm, Scratch& scratch) {
     const RowParams row = params(op, norm, s, scratch);
-    const Bytes next = fetch && s.row + 1 < rows ? source(s.row + 1).x : nullptr;
-    for (std::size_t b = 0; b < blocks_; ++b)
-      map_block(op, norm, row, s, b, next == nullptr ? nullptr : at(next, x_, b), scratch);
+    for (std::size_t b = 0; b < blocks_; ++b) map_block(op, norm, row, s, b, scratch);
   });
 }
 
@@ -470,7 +467,7 @@ void RowRun::norm_reduce(const ConstView& x, const View& out, const RowOptions& 
         },
         [](const Group&, std::size_t, const GroupState&, Scratch&) {});
   if (plan.strategy == Strategy::split) {
-    const DefaultFloats floats;
+    const KernelScope scope;
     Scratch scratch;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r)
       put(norm_parallel(source(r), plan.threads), source(r), scratch);

@@ -48,13 +48,13 @@ struct Staging {
 inline constexpr std::size_t most_columns = 64;
 
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
-// always of the dtype. `ahead` is what will be read next and is fetched into cache meanwhile; null for nothing.
+// always of the dtype. `ahead` is what will be read next; null for nothing.
 // `stream` writes past the caches.
 struct DTypeKernels {
   // `max` is the block's largest logit where the last call found it, else NaN; it leaves that of the n logits `ahead`,
   // if there are any.
   using NormBlock = void (*)(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out);
-  using MapBlock = void (*)(Bytes x, OutBytes y, std::size_t n, const RowParams&, bool stream, Bytes ahead);
+  using MapBlock = void (*)(Bytes x, OutBytes y, std::size_t n, const RowParams&, bool stream);
   using GradBlock = void (*)(Bytes g, Bytes y, OutBytes out, std::size_t n, const RowParams&, bool stream);
   using DotBlock = double (*)(Bytes g, Bytes y, std::size_t n);
   using UnaryBlock = void (*)(Bytes x, OutBytes y, std::size_t n, double beta, bool stream);

@@ -111,7 +111,6 @@ class Pool {
   }
 
   void help() {
-    const DefaultFloats floats;
     std::uint64_t seen = 0;
     for (;;) {
       spin_while([&] { return round_.load(std::memory_order_acquire) == seen; });
@@ -203,19 +202,22 @@ void set_num_threads(int n) {
 }
 
 #if defined(__x86_64__)
-DefaultFloats::DefaultFloats() : saved_(_mm_getcsr()) {
+KernelScope::KernelScope() : saved_(_mm_getcsr()) {
   if (saved_ != 0x1f80) _mm_setcsr(0x1f80);
 }
-DefaultFloats::~DefaultFloats() { _mm_setcsr(static_cast<unsigned>(saved_)); }
+KernelScope::~KernelScope() {
+  _mm_sfence();
+  _mm_setcsr(static_cast<unsigned>(saved_));
+}
 #elif defined(__aarch64__)
-DefaultFloats::DefaultFloats() {
+KernelScope::KernelScope() {
   asm volatile("mrs %0, fpcr" : "=r"(saved_));
   asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}));
 }
-DefaultFloats::~DefaultFloats() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+KernelScope::~KernelScope() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
 #else
-DefaultFloats::DefaultFloats() : saved_(0) {}
-DefaultFloats::~DefaultFloats() = default;
+KernelScope::KernelScope() : saved_(0) {}
+KernelScope::~KernelScope() = default;
 #endif
 
 }  // namespace vastmax

@@ -25,14 +25,15 @@ class Task {  // a reference to a callable; what it names must outlive the call
 // Runs task(0) .. task(count - 1) on up to `threads` threads.  False if interrupted: then some did not run.
 bool parallel(std::size_t count, int threads, const Exec&, Task task);
 
-// The floating-point environment that kernels expect (nearest, subnormals kept, nothing trapped) for a scope; the
-// caller's is put back.
-class DefaultFloats {
+// Around calls of kernels: the floating-point environment that they expect (nearest, subnormals kept, nothing trapped),
+// the caller's put back after.  At the end what they streamed past the caches is made visible: a fence for each row
+// would stall it.
+class KernelScope {
  public:
-  DefaultFloats();
-  ~DefaultFloats();
-  DefaultFloats(const DefaultFloats&) = delete;
-  DefaultFloats& operator=(const DefaultFloats&) = delete;
+  KernelScope();
+  ~KernelScope();
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
 
  private:
   std::uint64_t saved_;

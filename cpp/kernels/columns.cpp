@@ -160,7 +160,6 @@ static void map_columns(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdif
   const std::size_t lead = lines && address % line != 0 ? (line - address % line) / sizeof(T) : V::lanes;
   map_cut<Formula, T>(x, x_pitch, y, y_pitch, n, Cut{lead, width}, rows, lines,
                       std::make_index_sequence<most_columns / V::lanes + 1>());
-  if (lines) stream_fence();
 }
 
 template <template <class, bool> class Formula>

@@ -17,7 +17,7 @@ static void unary(Bytes x, OutBytes y, std::size_t n, double beta, bool streamin
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   const auto op = [&](V v) __attribute__((always_inline)) { return formula(v); };
-  map_inputs<T, V>(y, n, streaming, x + 4096, op, Input<T, V>{x});
+  map_inputs<T, V>(y, n, streaming, op, Input<T, V>{x});
 }
 
 template <template <class> class Formula, class T>
@@ -25,7 +25,7 @@ static void binary(Bytes g, Bytes x, OutBytes out, std::size_t n, double beta, b
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   const auto op = [&](V a, V b) __attribute__((always_inline)) { return formula(a, b); };
-  map_inputs<T, V>(out, n, streaming, x, op, Input<T, V>{g}, Input<T, V>{x});
+  map_inputs<T, V>(out, n, streaming, op, Input<T, V>{g}, Input<T, V>{x});
 }
 
 template <template <class> class Formula>

@@ -33,8 +33,6 @@ VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, const Seen
   });
 }
 
-constexpr std::size_t further = 2048;
-
 template <class In>
 static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out) {
   using V = wide<compute_t<In>>;
@@ -52,7 +50,7 @@ static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial
   if (ahead != nullptr) {
     V next = splat<V>(-Number<F>::infinity);
     sum = exp_sum<In, V, false>(x, n, out.ref, 0, [&](std::size_t i) __attribute__((always_inline)) {
-      prefetch(ahead + i * sizeof(In) + further);
+      prefetch(ahead + i * sizeof(In) + fetch_ahead / 2);
       next = vastmax::VM_ISA::max(load<V>(ahead + i * sizeof(In), type<In>), next);
     });
     if (const std::size_t whole = n - n % V::lanes; whole < n)

@@ -9,11 +9,11 @@
 namespace vastmax::VM_ISA {
 
 template <template <class, bool> class Formula, class In, class Out>
-static void norm_map(Bytes x, OutBytes y, std::size_t n, const RowParams& row, bool streaming, Bytes ahead) {
+static void norm_map(Bytes x, OutBytes y, std::size_t n, const RowParams& row, bool streaming) {
   using V = vec<compute_t<Out>>;
   const Formula<V, sizeof(Out) == 2> formula{RowValues<V>(row)};
   const auto op = [&](V v) __attribute__((always_inline)) { return formula(v); };
-  map_inputs<Out, V>(y, n, streaming, ahead != nullptr ? ahead : x, op, Input<In, V>{x});
+  map_inputs<Out, V>(y, n, streaming, op, Input<In, V>{x});
 }
 
 template <template <class, bool> class Formula>

@@ -33,6 +33,8 @@ static double row_dot(Bytes g, Bytes y, std::size_t n) {
   Dot dot[2];
   for (std::size_t i = 0; i < n; i += V::lanes) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
+    prefetch(g + i * sizeof(In) + fetch_ahead);
+    prefetch(y + i * sizeof(In) + fetch_ahead);
     const V a = load_first<V>(g + i * sizeof(In), left, 0, type<In>);
     add(dot, a, Formula<V>::weighted ? load_first<V>(y + i * sizeof(In), left, 0, type<In>) : splat<V>(1));
   }
@@ -46,7 +48,7 @@ static void row_grad(Bytes g, Bytes y, OutBytes out, std::size_t n, const RowPar
   using V = vec<compute_t<Out>>;
   const Formula<V> formula{RowValues<V>(row)};
   const auto op = [&](V a, V b) __attribute__((always_inline)) { return formula(a, b); };
-  map_inputs<Out, V>(out, n, streaming, g, op, Input<In, V>{g}, Input<In, V>{y});
+  map_inputs<Out, V>(out, n, streaming, op, Input<In, V>{g}, Input<In, V>{y});
 }
 
 template <template <class> class Formula>

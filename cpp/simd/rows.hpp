@@ -12,12 +12,18 @@ inline constexpr const T* type = nullptr;  // names a storage type in a call
 template <class T>
 inline constexpr T* to_type = nullptr;
 
-// op(i, put): `put(value)` stores the result of the n elements from i on; op loads its inputs through `first`/whole
-// accessors.
+// How far ahead of a read its line is asked for, into second-level cache: hardware alone kept DRAM half idle here
+// (docs/measured.md).
+inline constexpr std::size_t fetch_ahead = 4096;
+
+// Elements [i, i + lanes) of an input, or the first `left` of them.
 template <class In, class V>
-struct Input {  // reads elements [i, i + lanes) or the first `left` of them
+struct Input {
   Bytes at;
-  VM_MEMBER V whole(std::size_t i) const { return load<V>(at + i * sizeof(In), type<In>); }
+  VM_MEMBER V whole(std::size_t i) const {
+    if constexpr (V::lanes > 1) prefetch(at + i * sizeof(In) + fetch_ahead);
+    return load<V>(at + i * sizeof(In), type<In>);
+  }
   VM_MEMBER V some(std::size_t i, std::size_t left) const {
     return load_first<V>(at + i * sizeof(In), left, typename V::scalar(0), type<In>);
   }
@@ -26,7 +32,7 @@ struct Input {  // reads elements [i, i + lanes) or the first `left` of them
 // y[i] = op(inputs[i]...) for i < n.  Streaming stores want whole aligned vectors, so a partial one leads up to the
 // first.
 template <class Out, class V, class Op, class... Ins>
-VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, Bytes ahead, const Op& op, Ins... in) {
+VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Op& op, Ins... in) {
   constexpr std::size_t lanes = V::lanes, bytes = lanes * sizeof(Out);
   std::size_t i = 0;
   const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
@@ -36,16 +42,9 @@ VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, Bytes ahead
       i = lead < n ? lead : n;
       store_first(y, i, op(in.some(0, i)...), to_type<Out>);
     }
-    for (; i + lanes <= n; i += lanes) {
-      prefetch(ahead + i * sizeof(Out));
-      stream(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
-    }
-    stream_fence();
+    for (; i + lanes <= n; i += lanes) stream(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
   } else {
-    for (; i + lanes <= n; i += lanes) {
-      prefetch(ahead + i * sizeof(Out));
-      store(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
-    }
+    for (; i + lanes <= n; i += lanes) store(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
   }
   if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.some(i, n - i)...), to_type<Out>);
 }

@@ -125,6 +125,5 @@ VM_INLINE void stream_piece(Half* y, P32 p) { _mm_stream_si128(reinterpret_cast<
 VM_INLINE void stream_piece(BFloat16* y, P32 p) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(y), narrow_bfloat16(p.v));
 }
-VM_INLINE void stream_fence() { _mm_sfence(); }
 
 }  // namespace vastmax::VM_ISA

@@ -130,7 +130,6 @@ VM_INLINE void stream_piece(Half* y, P32 p) { _mm256_stream_si256(reinterpret_ca
 VM_INLINE void stream_piece(BFloat16* y, P32 p) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(y), narrow_bfloat16(p.v));
 }
-VM_INLINE void stream_fence() { _mm_sfence(); }
 
 VM_INLINE __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 VM_INLINE P32 load_first_piece(const float* x, std::size_t n, P32 fill) {

@@ -121,6 +121,5 @@ template <class T, class P>
 VM_INLINE void stream_piece(T* y, P p) {  // no streaming stores among the intrinsics
   store_piece(y, p);
 }
-VM_INLINE void stream_fence() {}
 
 }  // namespace vastmax::VM_ISA

@@ -157,6 +157,5 @@ template <class T, class P>
 VM_INLINE void stream_piece(T* y, P p) {
   store_piece(y, p);
 }
-VM_INLINE void stream_fence() {}
 
 }  // namespace vastmax::VM_ISA
