@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_benchmark_table_is_made_from_the_results() -> None:
     spec = importlib.util.spec_from_file_location("table", ROOT / "bench" / "table.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
     text = (ROOT / "README.md").read_text()

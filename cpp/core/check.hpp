@@ -30,4 +30,16 @@ inline void expect_dtype(const char* op, const char* what, DType got, DType want
                                 "; it must be " + names[static_cast<int>(want)]);
 }
 
+inline void check_rows(const char* op, const ConstView& x, const View& out) {
+  if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
+  expect_dtype(op, "out", out.dtype, x.dtype);
+  expect_shape(op, "out", out.shape, x.shape);
+}
+inline void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape,
+                          const char* what) {
+  if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
+  expect_dtype(op, what, dtype, reduced(x.dtype));
+  expect_shape(op, what, shape, x.shape.first(x.shape.size() - 1));
+}
+
 }  // namespace vastmax

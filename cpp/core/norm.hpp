@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// The normaliser of rows of logits: plain, staged, split over threads, or side by side.
+#pragma once
+
+#include "core/rows.hpp"
+
+namespace vastmax {
+
+class NormRun : protected RowRun {
+ public:
+  using RowRun::RowRun;
+
+ protected:
+  struct Source {  // one row of logits, and how to read it
+    Bytes x;
+    const std::uint8_t* where;
+    double divisor;
+    std::size_t row;
+  };
+  Source source(std::size_t row) const {
+    return {x_.row(loop_, row),
+            where_.data == nullptr ? nullptr : reinterpret_cast<const std::uint8_t*>(where_.row(loop_, row)),
+            temperature(row), row};
+  }
+  bool plain() const { return x_.plain() && where_.data == nullptr && temperature_.data == nullptr; }
+
+  bool stage(const Source& s, std::size_t block, double shift, std::byte* to) const {
+    const auto start = static_cast<std::int64_t>(block * block_);
+    return k_.stage({s.x + start * x_.step, x_.step, s.where == nullptr ? nullptr : s.where + start * where_.step,
+                     where_.step, s.divisor, shift},
+                    length(block), to);
+  }
+
+  // The normaliser of one block.  `seen`: the mask left something in.
+  Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen) const {
+    Partial part;
+    double unknown = NAN;
+    if (plain()) {
+      seen = true;
+      k_.norm[0](at(s.x, x_, block), length(block), ahead, max, part);
+    } else {
+      seen |= stage(s, block, 0, scratch.in);
+      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
+    }
+    if (shifted(part.max) && std::isfinite(part.max)) {
+      const double shift = part.max;
+      stage(s, block, shift, scratch.in);
+      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
+      part.max = shift;
+    }
+    return part;
+  }
+
+  double ratio(const Partial& from, const Partial& to) const {
+    if (from.max == -INFINITY) return 0;
+    if (std::isinf(to.max)) return 0;  // the row is special; its sum does not matter
+    if (!shifted(from.max) && !shifted(to.max)) return std::ldexp(1.0, from.ref - to.ref);
+    return all_.exp_difference(from.max - to.max) * top_of(to.max, to.ref) / top_of(from.max, from.ref);
+  }
+  // e^(max - base) 2^-ref
+  double top_of(double max, int ref) const { return all_.exp_scaled(shifted(max) ? 0 : max, ref); }
+
+  void merge(Norm& norm, const Partial& part, std::size_t block) const {
+    norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(from, to); });
+  }
+
+  // sum / e^max - 1, to full relative accuracy: below 1 the largest logit is left out of the sum rather than subtracted
+  // from it.
+  double over_max(const Norm& norm, const Source& s, Scratch& scratch) const {
+    const double top = top_of(norm.max, norm.ref), sum = norm.sum();
+    if (sum > 1.75 * top) return (sum - top) / top;  // two equal logits make 2, give or take a rounding
+    const double shift = shifted(norm.max) ? norm.max : 0;
+    stage(s, norm.where, shift, scratch.in);
+    return (norm.others.value() + k_.rest(scratch.in, length(norm.where), norm.max - shift, norm.ref)) / top;
+  }
+
+  static bool special(const Norm& norm) { return !std::isfinite(norm.max) || std::isnan(norm.sum()); }
+
+  Bytes ahead(const Source& s, std::size_t block) const {  // the next block, if it is a whole one
+    return plain() && block + 1 < blocks_ && length(block + 1) == block_ ? at(s.x, x_, block + 1) : nullptr;
+  }
+  // `more`: another row follows; `max` goes from one to the next where each is a single block.
+  Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch) const {
+    Norm norm;
+    const Bytes next_row = more && plain() && blocks_ == 1 ? x_.row(loop_, s.row + 1) : nullptr;
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      merge(norm, norm_block(s, b, next_row != nullptr ? next_row : ahead(s, b), max, scratch, norm.seen), b);
+    }
+    return norm;
+  }
+  Norm norm_parallel(const Source& s, int threads) {
+    const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_);
+    const auto seen = std::make_unique<bool[]>(blocks_);
+    each_run(threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+      double max = NAN;
+      for (std::size_t b = first; b < last; ++b)
+        parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b) : nullptr, max, scratch, seen[b]);
+    });
+    Norm norm;
+    for (std::size_t b = 0; b < blocks_ && !interrupted_; ++b) {
+      norm.seen |= seen[b];
+      merge(norm, parts[b], b);
+    }
+    return norm;
+  }
+
+  // fn(source, norm, scratch) for every row
+  template <class Fn>
+  void each_norm(const Plan& plan, const Fn& fn) {
+    spread_runs(loop_.count(), rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+      double max = NAN;
+      for (std::size_t r = first; r < last; ++r) {
+        const Source s = source(r);
+        fn(s, norm_row(s, r + 1 < last, max, scratch), scratch);
+      }
+    });
+  }
+
+  // Rows side by side, `width` of them from row `first` on.
+  struct Group {
+    std::size_t first, width;
+  };
+  struct GroupState {
+    Norm norm[most_columns];
+    RowParams row[most_columns];
+    bool ordinary = true;  // no column is special or shifted
+  };
+  bool columns(bool maps) const {
+    const auto item = static_cast<std::int64_t>(x_.item);
+    return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() &&
+           loop_.inner() >= policy::least_columns && loop_.inner_stride(x_.slot) == item &&
+           (!maps || loop_.inner_stride(y_.slot) == item);
+  }
+  void norm_columns(const Group& g, std::size_t block, Partial* parts, Scratch& scratch) const {
+    k_.norm_columns(at(x_.row(loop_, g.first), x_, block), x_.step, length(block), g.width, parts);
+    for (std::size_t c = 0; c < g.width; ++c)
+      if (shifted(parts[c].max)) {
+        bool seen = true;
+        double unknown = NAN;
+        parts[c] = norm_block(source(g.first + c), block, nullptr, unknown, scratch, seen);
+      }
+  }
+  void merge_group(GroupState& state, const Group& g, std::size_t block, const Partial* parts) const {
+    for (std::size_t c = 0; c < g.width; ++c) {
+      state.norm[c].seen = true;
+      merge(state.norm[c], parts[c], block);
+    }
+  }
+  // finish(group, state) once all blocks of a group are merged, then map(group, block, state) for each of them.  Groups
+  // go to threads while there are enough to balance, else the blocks of each do.
+  template <class Finish, class Map>
+  void each_group(const Finish& finish, const Map& map) {
+    const std::size_t inner = loop_.inner(), per = (inner + most_columns - 1) / most_columns,
+                      groups = loop_.count() / inner * per;
+    const int wanted = exec_.threads > 0 ? exec_.threads : get_num_threads();
+    const int threads = loop_.count() * n_ < 2 * policy::grain ? 1 : wanted;
+    const auto group = [&](std::size_t i) {
+      const std::size_t start = i % per * most_columns;
+      return Group{i / per * inner + start, std::min(most_columns, inner - start)};
+    };
+    if (groups >= 2 * static_cast<std::size_t>(threads) && blocks_ < 128) {
+      spread(groups, 1, threads, [&](std::size_t i, Scratch& scratch) {
+        const Group g = group(i);
+        GroupState state;
+        for (std::size_t b = 0; b < blocks_; ++b) {
+          Partial parts[most_columns];
+          norm_columns(g, b, parts, scratch);
+          merge_group(state, g, b, parts);
+        }
+        finish(g, state, scratch);
+        for (std::size_t b = 0; b < blocks_; ++b) map(g, b, state, scratch);
+      });
+      return;
+    }
+    const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_ * most_columns);
+    for (std::size_t i = 0; i < groups; ++i) {
+      const Group g = group(i);
+      spread(blocks_, 1, threads,
+             [&](std::size_t b, Scratch& scratch) { norm_columns(g, b, &parts[b * most_columns], scratch); });
+      if (interrupted_) return;
+      GroupState state;
+      for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
+      const KernelScope scope;
+      Scratch scratch;
+      finish(g, state, scratch);
+      spread(blocks_, 1, threads, [&](std::size_t b, Scratch& own) { map(g, b, state, own); });
+    }
+  }
+  RowOperand x_, y_;
+};
+
+}  // namespace vastmax

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// softmax, log_softmax and the gradient of logsumexp: normalise, then each logit through its formula.
+#include "core/norm.hpp"
+
+namespace vastmax {
+namespace {
+
+// Special numbers in the bits of a dtype.
+enum class Special { zero, minus_infinity, nan };
+std::uint64_t bits(DType d, Special s) {
+  constexpr std::uint64_t table[dtype_count][3] = {{0, 0xfc00, 0x7e00},
+                                                   {0, 0xff80, 0x7fc0},
+                                                   {0, 0xff800000, 0x7fc00000},
+                                                   {0, 0xfff0000000000000, 0x7ff8000000000000}};
+  return table[static_cast<int>(d)][static_cast<int>(s)];
+}
+
+// 1 / sum as scale (1 + correction), in a type that holds neither exactly.
+template <class F>
+void reciprocal(const TwoSum& sum, RowParams& row) {
+  row.scale = static_cast<F>(1 / sum.value());
+  row.correction = std::fma(-row.scale, sum.high, 1) - row.scale * sum.low;
+}
+
+class NormMap : NormRun {
+ public:
+  using NormRun::NormRun;
+  void run(Op op, const ConstView& x, const ConstView* grad, const View& out, const RowOptions& o);
+
+ private:
+  RowParams params(Op op, const Norm& norm, const Source& s, Scratch& scratch) const {
+    RowParams row;
+    if (special(norm)) return row;
+    row.ref = norm.ref;
+    row.max = shifted(norm.max) ? 0 : norm.max;
+    if (op == Op::log_softmax) {
+      row.log = 0.0 - all_.log1p(over_max(norm, s, scratch));
+    } else {
+      TwoSum sum = norm.others;
+      sum.add(norm.top);
+      sum.add(k_.peak_error(row.max, norm.ref));
+      sum.scale(dtype_ == DType::float64 ? 0x1p-500
+                                         : 0x1p-64);  // to the unit of the largest term; a scale stays a normal number
+      dtype_ == DType::float64 ? reciprocal<double>(sum, row) : reciprocal<float>(sum, row);
+      if (op == Op::logsumexp_backward) row.grad = load_number(grad_.row(loop_, s.row), reduced(dtype_)) / s.divisor;
+    }
+    return row;
+  }
+
+  // A row with a NaN, a +inf, nothing but -inf, or everything masked: see the table of special values.
+  void map_special(Op op, const Norm& norm, const Source& s, std::size_t block, Scratch& scratch) const {
+    const bool nan_row = std::isnan(norm.sum()) && norm.seen;
+    stage(s, block, 0, scratch.in);
+    std::byte* to = y_.row(loop_, s.row) + static_cast<std::int64_t>(block * block_) * y_.step;
+    const std::size_t compute = compute_size(dtype_);
+    const Special hidden = op == Op::log_softmax ? Special::minus_infinity : Special::zero;
+    for (std::size_t i = 0; i < length(block); ++i, to += y_.step) {
+      Special value = Special::nan;
+      const bool in = s.where == nullptr || s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] != 0;
+      if (!in)
+        value = hidden;
+      else if (!nan_row && op == Op::log_softmax && norm.max == INFINITY &&
+               load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) != INFINITY)
+        value = Special::minus_infinity;
+      else if (!nan_row && op == Op::logsumexp_backward && norm.max == -INFINITY)
+        value = Special::zero;
+      const std::uint64_t b = bits(dtype_, value);
+      std::memcpy(to, &b, y_.item);
+    }
+  }
+
+  void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block,
+                 Scratch& scratch) const {
+    if (special(norm)) return map_special(op, norm, s, block, scratch);
+    const int index = static_cast<int>(op);
+    const bool staged = !plain() || shifted(norm.max);
+    if (staged) stage(s, block, shifted(norm.max) ? norm.max : 0, scratch.in);
+    Bytes from = staged ? scratch.in : at(s.x, x_, block);
+    std::byte* to = y_.row(loop_, s.row) + static_cast<std::int64_t>(block * block_) * y_.step;
+    if (y_.plain()) {
+      k_.norm_map[index][staged](from, to, length(block), row, stream_);
+    } else {
+      k_.norm_map[index][staged](from, scratch.out, length(block), row, false);
+      Loop::copy(to, y_.step, scratch.out, static_cast<std::int64_t>(y_.item), y_.item, length(block));
+    }
+  }
+
+  void map_columns(Op op, const Group& g, std::size_t block, const GroupState& state, Scratch& scratch) const {
+    if (!state.ordinary) {
+      for (std::size_t c = 0; c < g.width; ++c)
+        map_block(op, state.norm[c], state.row[c], source(g.first + c), block, scratch);
+      return;
+    }
+    std::byte* to = y_.row(loop_, g.first) + static_cast<std::int64_t>(block * block_) * y_.step;
+    k_.map_columns[static_cast<int>(op)](at(x_.row(loop_, g.first), x_, block), x_.step, to, y_.step, length(block),
+                                         g.width, state.row, stream_);
+  }
+
+  RowOperand grad_;
+  bool stream_ = false;
+};
+
+void NormMap::run(Op op, const ConstView& x, const ConstView* grad, const View& out, const RowOptions& o) {
+  x_ = operand(x), y_ = operand(out);
+  if (grad != nullptr) grad_ = per_row(grad->data, item_size(grad->dtype), grad->strides);
+  options(o);
+  loop_.merge();
+  const std::size_t rows = loop_.count();
+  if (rows == 0 || n_ == 0) return;
+  stream_ = x.data != out.data && rows * n_ * y_.item >= policy::stream_bytes;
+  if (columns(true))
+    return each_group(
+        [&](const Group& g, GroupState& state, Scratch& scratch) {
+          for (std::size_t c = 0; c < g.width; ++c) {
+            state.row[c] = params(op, state.norm[c], source(g.first + c), scratch);
+            state.ordinary &= !special(state.norm[c]) && !shifted(state.norm[c].max);
+          }
+        },
+        [&](const Group& g, std::size_t b, const GroupState& state, Scratch& scratch) {
+          map_columns(op, g, b, state, scratch);
+        });
+  const Plan plan = cut();
+  if (plan.strategy == Strategy::split) {
+    const KernelScope scope;
+    Scratch scratch;
+    for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
+      const Source s = source(r);
+      const Norm norm = norm_parallel(s, plan.threads);
+      const RowParams row = params(op, norm, s, scratch);
+      each_block(plan.threads, [&](std::size_t b, Scratch& own) { map_block(op, norm, row, s, b, own); });
+    }
+    return;
+  }
+  each_norm(plan, [&](const Source& s, const Norm& norm, Scratch& scratch) {
+    const RowParams row = params(op, norm, s, scratch);
+    for (std::size_t b = 0; b < blocks_; ++b) map_block(op, norm, row, s, b, scratch);
+  });
+}
+
+}  // namespace
+
+void softmax(const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+  check_rows("softmax", x, out);
+  NormMap(x.dtype, x.shape, exec).run(Op::softmax, x, nullptr, out, o);
+}
+
+void log_softmax(const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+  check_rows("log_softmax", x, out);
+  NormMap(x.dtype, x.shape, exec).run(Op::log_softmax, x, nullptr, out, o);
+}
+
+void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions& o,
+                        const Exec& exec) {
+  check_rows("logsumexp_backward", x, out);
+  check_reduced("logsumexp_backward", x, grad.dtype, grad.shape, "grad_output");
+  NormMap(x.dtype, x.shape, exec).run(Op::logsumexp_backward, x, &grad, out, o);
+}
+
+}  // namespace vastmax
