@@ -44,7 +44,7 @@ struct TwoSum {
 };
 
 // The normaliser of the blocks seen so far, in the unit of the block that holds the largest logit.  That block's own
-// sum is kept apart: where it is nearly all the largest logit, it is summed again without it (core/norm.hpp), and log1p
+// sum is kept apart: where it is nearly all the largest logit, it is summed again without it (core/norm_run.hpp), and log1p
 // keeps what is left.
 class Norm {
  public:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax, log_softmax and the gradient of logsumexp: normalise, then each logit through its formula.
-#include "core/norm.hpp"
+#include "core/norm_run.hpp"
 
 namespace vastmax {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // logsumexp: the normaliser itself.
-#include "core/norm.hpp"
+#include "core/norm_run.hpp"
 
 namespace vastmax {
 namespace {

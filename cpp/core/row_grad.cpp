@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of the normalisers: a sum over the row, then each element with it.
-#include "core/rows.hpp"
+#include "core/row_run.hpp"
 
 namespace vastmax {
 namespace {

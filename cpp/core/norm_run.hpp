@@ -2,7 +2,7 @@
 // The normaliser of rows of logits: plain, staged, split over threads, or side by side.
 #pragma once
 
-#include "core/rows.hpp"
+#include "core/row_run.hpp"
 
 namespace vastmax {
 
