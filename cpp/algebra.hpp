@@ -44,8 +44,8 @@ struct TwoSum {
 };
 
 // The normaliser of the blocks seen so far, in the unit of the block that holds the largest logit.  That block's own
-// sum is kept apart: where it is nearly all the largest logit, it is summed again without it (core/norm_run.hpp), and log1p
-// keeps what is left.
+// sum is kept apart: where it is nearly all the largest logit, it is summed again without it (core/norm_run.hpp), and
+// log1p keeps what is left.
 class Norm {
  public:
   double max = -std::numeric_limits<double>::infinity(), top = 0, top_lost = 0;
