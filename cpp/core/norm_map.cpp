@@ -39,8 +39,8 @@ class NormMap : NormRun {
       TwoSum sum = norm.others;
       sum.add(norm.top);
       sum.add(k_.peak_error(row.max, norm.ref));
-      sum.scale(dtype_ == DType::float64 ? 0x1p-500
-                                         : 0x1p-64);  // to the unit of the largest term; a scale stays a normal number
+      // To the unit of the largest term, so that a scale stays a normal number.
+      sum.scale(std::ldexp(1.0, -(dtype_ == DType::float64 ? head_room<double> : head_room<float>)));
       dtype_ == DType::float64 ? reciprocal<double>(sum, row) : reciprocal<float>(sum, row);
       if (op == Op::logsumexp_backward) row.grad = load_number(grad_.row(loop_, s.row), reduced(dtype_)) / s.divisor;
     }
