@@ -107,6 +107,7 @@ void NormMap::run(Op op, const ConstView& x, const ConstView* grad, const View& 
   loop_.merge();
   const std::size_t rows = loop_.count();
   if (rows == 0 || n_ == 0) return;
+  brief_ = op != Op::log_softmax && item_size(dtype_) == 2;
   stream_ = x.data != out.data && rows * n_ * y_.item >= policy::stream_bytes;
   if (columns(true))
     return each_group(

@@ -37,15 +37,15 @@ class NormRun : protected RowRun {
     double unknown = NAN;
     if (plain()) {
       seen = true;
-      k_.norm[0](at(s.x, x_, block), length(block), ahead, max, part);
+      k_.norm[brief_][0](at(s.x, x_, block), length(block), ahead, max, part);
     } else {
       seen |= stage(s, block, 0, scratch.in);
-      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
+      k_.norm[brief_][1](scratch.in, length(block), nullptr, unknown, part);
     }
     if (shifted(part.max) && std::isfinite(part.max)) {
       const double shift = part.max;
       stage(s, block, shift, scratch.in);
-      k_.norm[1](scratch.in, length(block), nullptr, unknown, part);
+      k_.norm[brief_][1](scratch.in, length(block), nullptr, unknown, part);
       part.max = shift;
     }
     return part;
@@ -132,7 +132,8 @@ class NormRun : protected RowRun {
            (!maps || loop_.inner_stride(y_.slot) == item);
   }
   void norm_columns(const Group& g, std::size_t block, Partial* parts, Scratch& scratch) const {
-    k_.norm_columns(at(x_.row(loop_, g.first), x_, block), x_.step, length(block), g.width, parts);
+    const Bytes row = x_.row(loop_, g.first), ahead = block + 1 < blocks_ ? at(row, x_, block + 1) : nullptr;
+    k_.norm_columns[brief_](at(row, x_, block), x_.step, length(block), g.width, ahead, parts);
     for (std::size_t c = 0; c < g.width; ++c)
       if (shifted(parts[c].max)) {
         bool seen = true;
@@ -187,6 +188,7 @@ class NormRun : protected RowRun {
     }
   }
   RowOperand x_, y_;
+  bool brief_ = false;  // the normaliser serves only to make 16-bit numbers
 };
 
 }  // namespace vastmax

@@ -60,8 +60,9 @@ struct DTypeKernels {
   using UnaryBlock = void (*)(Bytes x, OutBytes y, std::size_t n, double beta, bool stream);
   using BinaryBlock = void (*)(Bytes g, Bytes x, OutBytes out, std::size_t n, double beta, bool stream);
 
-  // rows, [0] from the dtype itself, [1] from a staged block
-  NormBlock norm[2];
+  // rows, [0] from the dtype itself, [1] from a staged block; the first index of a normaliser is whether its result
+  // serves only to make 16-bit numbers
+  NormBlock norm[2][2];
   MapBlock norm_map[op_count][2];
   DotBlock row_dot[op_count][2];
   GradBlock row_grad[op_count][2];
@@ -72,7 +73,7 @@ struct DTypeKernels {
   bool (*stage)(const Staging&, std::size_t n, OutBytes staged);  // whether the mask left anything in
 
   // columns: `width` <= most_columns adjacent rows side by side, `pitch` bytes from one class to the next
-  void (*norm_columns)(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Partial* out);
+  void (*norm_columns[2])(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Bytes ahead, Partial* out);
   void (*map_columns[op_count])(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t y_pitch, std::size_t n,
                                 std::size_t width, const RowParams*, bool stream);
 

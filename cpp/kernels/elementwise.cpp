@@ -12,27 +12,26 @@
 
 namespace vastmax::VM_ISA {
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 static void unary(Bytes x, OutBytes y, std::size_t n, double beta, bool streaming) {
   using V = vec<compute_t<T>>;
-  const Formula<V> formula(beta);
-  const auto op = [&](V v) __attribute__((always_inline)) { return formula(v); };
-  map_inputs<T, V>(y, n, streaming, op, Input<T, V>{x});
+  constexpr bool brief = sizeof(T) == 2;
+  map_inputs<T, V>(y, n, streaming, Formula<Batch<V>, brief>(beta), Formula<V, brief>(beta), Input<T>{x});
 }
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 static void binary(Bytes g, Bytes x, OutBytes out, std::size_t n, double beta, bool streaming) {
   using V = vec<compute_t<T>>;
-  const Formula<V> formula(beta);
-  const auto op = [&](V a, V b) __attribute__((always_inline)) { return formula(a, b); };
-  map_inputs<T, V>(out, n, streaming, op, Input<T, V>{g}, Input<T, V>{x});
+  constexpr bool brief = sizeof(T) == 2;
+  map_inputs<T, V>(out, n, streaming, Formula<Batch<V>, brief>(beta), Formula<V, brief>(beta), Input<T>{g},
+                   Input<T>{x});
 }
 
-template <template <class> class Formula>
+template <template <class, bool> class Formula>
 static void fill_unary(Kernels& k, Op op) {
   each_dtype(k, [op]<class T>(DTypeKernels& to, T) { to.unary[static_cast<int>(op)] = unary<Formula, T>; });
 }
-template <template <class> class Formula>
+template <template <class, bool> class Formula>
 static void fill_binary(Kernels& k, Op op) {
   each_dtype(k, [op]<class T>(DTypeKernels& to, T) { to.binary[static_cast<int>(op)] = binary<Formula, T>; });
 }

@@ -9,31 +9,25 @@ namespace vastmax::VM_ISA {
 
 template <class In, class V>
 static bool has_nan(Bytes x, std::size_t n) {
-  return sum_of<V>(n, [&](std::size_t i, std::size_t left) {
-           return keep(is_nan(load_first<V>(x + i * sizeof(In), left, 0, type<In>)), splat<V>(1));
+  return sum_of<V>(n, [&]<class W>(std::size_t i, std::size_t left, const W*) {
+           return keep(is_nan(load_up_to<W>(x + i * sizeof(In), left, 0, type<In>)), splat<W>(1));
          }).high != 0;
 }
 
 // Sum of e^x 2^-ref over the block, or over what is below max only.  `seen(i)` is called along the way.
-template <class In, class V, bool without_max, class Seen>
+template <class In, class V, Terms terms, class Seen>
 VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, const Seen& seen) {
   using F = typename V::scalar;
-  const ScaledExp<PerPiece<V>> exp(splat<PerPiece<V>>(static_cast<F>(ref)));
-  const V top = splat<V>(static_cast<F>(max));
-  return sum_of<V>(n, [&](std::size_t i, std::size_t left) __attribute__((always_inline)) {
-    V v;
-    if (left == V::lanes) {
-      seen(i);
-      v = load<V>(x + i * sizeof(In), type<In>);
-    } else {
-      v = load_first<V>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
-    }
-    const V term = through(exp, v);
-    return without_max ? keep(v < top, term) : term;
-  });
+  return sum_of<V, SumOf<V, terms>>(
+      n, [&]<class W>(std::size_t i, std::size_t left, const W*) __attribute__((always_inline)) {
+        if (left == W::lanes) seen(i, type<W>);
+        const W v = load_up_to<W>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
+        const W term = exp_terms<terms>(v, splat<W>(static_cast<F>(ref)));
+        return terms == Terms::below_max ? keep(v < splat<W>(static_cast<F>(max)), term) : term;
+      });
 }
 
-template <class In>
+template <class In, Terms terms>
 static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out) {
   using V = wide<compute_t<In>>;
   using F = typename V::scalar;
@@ -48,24 +42,28 @@ static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial
   out.ref = reference<typename V::scalar>(out.max);
   TwoSum sum;
   if (ahead != nullptr) {
-    V next = splat<V>(-Number<F>::infinity);
-    sum = exp_sum<In, V, false>(x, n, out.ref, 0, [&](std::size_t i) __attribute__((always_inline)) {
-      prefetch(ahead + i * sizeof(In) + fetch_ahead / 2);
-      next = vastmax::VM_ISA::max(load<V>(ahead + i * sizeof(In), type<In>), next);
+    using B = Batch<V>;
+    B next = splat<B>(-Number<F>::infinity);
+    sum = exp_sum<In, V, terms>(x, n, out.ref, 0, [&]<class W>(std::size_t i, const W*) __attribute__((always_inline)) {
+      prefetch_lines<W::lanes * sizeof(In)>(ahead + i * sizeof(In) + fetch_ahead / 2);
+      const W v = load<W>(ahead + i * sizeof(In), type<In>);
+#pragma GCC unroll 4
+      for (int j = 0; j < W::K; ++j) next.piece[j] = max_piece(v.piece[j], next.piece[j]);
     });
-    if (const std::size_t whole = n - n % V::lanes; whole < n)
-      next = vastmax::VM_ISA::max(load_first<V>(ahead + whole * sizeof(In), n - whole, -Number<F>::infinity, type<In>),
-                                  next);
     max = largest(next);
+    if (const std::size_t whole = n - n % V::lanes; whole < n) {
+      const double last = largest(load_first<V>(ahead + whole * sizeof(In), n - whole, -Number<F>::infinity, type<In>));
+      if (last > max) max = last;
+    }
   } else {
-    sum = exp_sum<In, V, false>(x, n, out.ref, 0, [](std::size_t) {});
+    sum = exp_sum<In, V, terms>(x, n, out.ref, 0, [](std::size_t, const auto*) {});
   }
   out.sum = sum.high, out.lost = sum.low;
 }
 
 template <class F>
 static double rest(Bytes staged, std::size_t n, double max, int ref) {
-  return exp_sum<F, wide<F>, true>(staged, n, ref, max, [](std::size_t) {}).value();
+  return exp_sum<F, wide<F>, Terms::below_max>(staged, n, ref, max, [](std::size_t, const auto*) {}).value();
 }
 
 // A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put
@@ -129,8 +127,9 @@ void fill_norm(Kernels& k) {
   k.log = log_one;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
-    to.norm[0] = norm_block<T>;
-    to.norm[1] = norm_block<F>;
+    constexpr Terms short_terms = sizeof(T) == 2 ? Terms::brief : Terms::exact;
+    to.norm[0][0] = norm_block<T, Terms::exact>, to.norm[0][1] = norm_block<F, Terms::exact>;
+    to.norm[1][0] = norm_block<T, short_terms>, to.norm[1][1] = norm_block<F, short_terms>;
     to.rest = rest<F>;
     to.peak_error = peak_error<F>;
     to.weighted_max = weighted_max<F>;

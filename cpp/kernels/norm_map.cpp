@@ -11,9 +11,10 @@ namespace vastmax::VM_ISA {
 template <template <class, bool> class Formula, class In, class Out>
 static void norm_map(Bytes x, OutBytes y, std::size_t n, const RowParams& row, bool streaming) {
   using V = vec<compute_t<Out>>;
-  const Formula<V, sizeof(Out) == 2> formula{RowValues<V>(row)};
-  const auto op = [&](V v) __attribute__((always_inline)) { return formula(v); };
-  map_inputs<Out, V>(y, n, streaming, op, Input<In, V>{x});
+  using B = Batch<V>;
+  constexpr bool brief = sizeof(Out) == 2;
+  map_inputs<Out, V>(y, n, streaming, Formula<B, brief>{RowValues<B>(row)}, Formula<V, brief>{RowValues<V>(row)},
+                     Input<In>{x});
 }
 
 template <template <class, bool> class Formula>

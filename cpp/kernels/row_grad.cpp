@@ -38,17 +38,17 @@ static double row_dot(Bytes g, Bytes y, std::size_t n) {
     const V a = load_first<V>(g + i * sizeof(In), left, 0, type<In>);
     add(dot, a, Formula<V>::weighted ? load_first<V>(y + i * sizeof(In), left, 0, type<In>) : splat<V>(1));
   }
-  TwoSum all = Sum<V>(dot[0].sum, dot[1].sum).total();
-  all.low += Sum<V>(dot[0].lost, dot[1].lost).total().value();
+  TwoSum all = fold(dot[0].sum, dot[1].sum);
+  all.low += fold(dot[0].lost, dot[1].lost).value();
   return all.value();
 }
 
 template <template <class> class Formula, class In, class Out>
 static void row_grad(Bytes g, Bytes y, OutBytes out, std::size_t n, const RowParams& row, bool streaming) {
   using V = vec<compute_t<Out>>;
-  const Formula<V> formula{RowValues<V>(row)};
-  const auto op = [&](V a, V b) __attribute__((always_inline)) { return formula(a, b); };
-  map_inputs<Out, V>(out, n, streaming, op, Input<In, V>{g}, Input<In, V>{y});
+  using B = Batch<V>;
+  map_inputs<Out, V>(out, n, streaming, Formula<B>{RowValues<B>(row)}, Formula<V>{RowValues<V>(row)}, Input<In>{g},
+                     Input<In>{y});
 }
 
 template <template <class> class Formula>

@@ -6,10 +6,10 @@
 
 namespace vastmax::VM_ISA {
 
-template <class V>
+template <class V, bool brief>
 struct LogSigmoid {
   VM_MEMBER explicit LogSigmoid(double) {}
-  VM_MEMBER V operator()(V x) const { return quiet(x, negate(Softplus<V>(1)(negate(x)))); }
+  VM_MEMBER V operator()(V x) const { return quiet(x, negate(Softplus<V, brief>(1)(negate(x)))); }
 };
 
 }  // namespace vastmax::VM_ISA

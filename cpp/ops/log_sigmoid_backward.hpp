@@ -6,10 +6,10 @@
 
 namespace vastmax::VM_ISA {
 
-template <class V>
+template <class V, bool brief>
 struct LogSigmoidBackward {
   VM_MEMBER explicit LogSigmoidBackward(double) {}
-  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V>(1)(negate(x)); }
+  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V, brief>(1)(negate(x)); }
 };
 
 }  // namespace vastmax::VM_ISA

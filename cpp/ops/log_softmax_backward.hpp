@@ -13,7 +13,7 @@ struct LogSoftmaxBackward {
   VM_MEMBER explicit LogSoftmaxBackward(const RowValues<V>& row) : sum(row.grad), scale(row.scale) {}
   VM_MEMBER V operator()(V g, V y) const {
     const ExpPair<V> e(negate(y));
-    return (g - quiet(y, e.scale(e.high)) * sum) * scale;
+    return (g - quiet(y, e.scale(e.high + e.low)) * sum) * scale;
   }
 };
 

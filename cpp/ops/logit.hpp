@@ -6,7 +6,7 @@
 
 namespace vastmax::VM_ISA {
 
-template <class V>
+template <class V, bool brief>
 struct Logit {
   using F = typename V::scalar;
   VM_MEMBER explicit Logit(double) {}

@@ -6,7 +6,7 @@
 
 namespace vastmax::VM_ISA {
 
-template <class V>
+template <class V, bool brief>
 struct SigmoidBackward {
   VM_MEMBER explicit SigmoidBackward(double) {}
   VM_MEMBER V operator()(V g, V y) const { return g * ((splat<V>(1) - y) * y); }

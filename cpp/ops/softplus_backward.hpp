@@ -6,11 +6,11 @@
 
 namespace vastmax::VM_ISA {
 
-template <class V>
+template <class V, bool brief>
 struct SoftplusBackward {
   V beta;
   VM_MEMBER explicit SoftplusBackward(double b) : beta(splat<V>(static_cast<typename V::scalar>(b))) {}
-  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V>(1)(beta * x); }
+  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V, brief>(1)(beta * x); }
 };
 
 }  // namespace vastmax::VM_ISA

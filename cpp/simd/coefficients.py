@@ -43,7 +43,8 @@ def series(numerator, power, limit, first):
 
 exp_tail = series(lambda r: mp.expm1(r) - r, 2, 1e-4, lambda k: 1 / mp.factorial(k + 2))
 exp_slope = series(mp.expm1, 1, 1e-4, lambda k: 1 / mp.factorial(k + 1))
-log1p_tail = series(lambda e: mp.log1p(e) - e, 2, 1e-4, lambda k: (-1) ** (k + 1) / mp.mpf(k + 2))
+log1p_slope = series(mp.log1p, 1, 1e-4, lambda k: (-1) ** k / mp.mpf(k + 1))
+log1p_tail = series(lambda f: mp.log1p(f) - f + f**2 / 2, 3, 1e-4, lambda k: (-1) ** k / mp.mpf(k + 3))
 
 
 def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
@@ -58,7 +59,9 @@ def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
 TABLES = [  # name, what it approximates, function, weight (relative error of the result), interval, degree for float and double
     ("exp_tail", "(e^r - 1 - r) / r^2", exp_tail, lambda r: (r**2 + mp.mpf(10) ** -30) / mp.exp(r), (-HALF, HALF), {"float": 4, "double": 9}),
     ("exp_short", "(e^r - 1) / r, enough for 16-bit results", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 2}),
-    ("log1p_tail", "(log(1 + f) - f) / f^2, f in [-1/4, 1/2]", log1p_tail, lambda f: f**2 / abs(mp.log1p(f) + mp.mpf(10) ** -30), (mp.mpf("-0.2501"), mp.mpf("0.5001")), {"float": 9, "double": 21}),
+    ("exp_medium", "(e^r - 1) / r, enough for 16-bit results that are rounded correctly but for one in a thousand", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 4}),
+    ("log1p_slope", "log(1 + e) / e, e in [0, 1], for the same", log1p_slope, lambda e: e / (mp.log1p(e) + mp.mpf(10) ** -30), (mp.mpf(10) ** -12, mp.mpf(1)), {"float": 7}),
+    ("log1p_tail", "(log(1 + f) - f + f^2 / 2) / f^3, f in [-1/4, 1/2]", log1p_tail, lambda f: abs(f) ** 3 / abs(mp.log1p(f) + mp.mpf(10) ** -30), (mp.mpf("-0.2501"), mp.mpf("0.5001")), {"float": 8, "double": 20}),
     ("atanh_tail", "(2 atanh(s) / s - 2) / s^2 in s^2, |s| <= 3 - sqrt(8)", atanh_tail, lambda z: z, (mp.mpf(0), mp.mpf("0.0295")), {"float": 3, "double": 6}),
 ]  # fmt: skip
 

@@ -56,24 +56,16 @@ VM_INLINE Reduced<V> reduce(V x, V bias) {
   return {k, nfma(k, splat<V>(N::ln2_high), x), t};
 }
 
-// x -> e^x 2^-ref for |x| <= 4096, for x up to (ref + span) ln 2.
+// x -> e^x 2^-ref for |x| <= 4096, x up to (ref + span) ln 2, and x down to -inf.
 //
 // x itself is reduced, never x - max: the rounding of that subtraction costs up to |x - max| ULP.  An integer `ref`
 // scales exactly.
 template <class V>
 struct ScaledExp {
   using F = typename V::scalar;
-  V bias, lowest;
+  V bias;
 
-  VM_MEMBER explicit ScaledExp(V ref)
-      : bias(splat<V>(Number<F>::integer) - ref),
-        lowest((ref - splat<V>(Number<F>::span)) * splat<V>(Number<F>::ln2_high)) {}
-
-  VM_MEMBER ScaledExp(V bias_, V lowest_) : bias(bias_), lowest(lowest_) {}
-
-  // What lies below `lowest` counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN does not lie
-  // below.
-  VM_MEMBER auto counts(V x) const { return not_less(x, lowest); }
+  VM_MEMBER explicit ScaledExp(V ref) : bias(splat<V>(Number<F>::integer) - ref) {}
 
   // e^r = 1 + r slope(r) where x = k ln 2 + r; about 2^-25 (2^-54) off in r slope(r)
   struct Parts {
@@ -84,9 +76,11 @@ struct ScaledExp {
     const V r = nfma(at.k, splat<V>(Number<F>::ln2_low), at.r);
     return {r, fma(polynomial(r, Coefficients<F>::exp_tail), r, splat<V>(1)), at.rounded};
   }
+  // What is below 2^-span counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN is not below.
+  VM_MEMBER static auto counts(V rounded) { return not_less(rounded, splat<V>(Number<F>::integer - Number<F>::span)); }
   VM_MEMBER V operator()(V x) const {
     const Parts e = parts(x);
-    return shift_exponent_where(counts(x), fma(e.slope, e.r, splat<V>(1)), e.rounded);
+    return shift_exponent_where(counts(e.rounded), fma(e.slope, e.r, splat<V>(1)), e.rounded);
   }
 
   // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never
@@ -94,66 +88,95 @@ struct ScaledExp {
   VM_MEMBER V times(V x, V scale, V correction) const {
     const Parts e = parts(x);
     const V unit = shift_exponent(scale, e.rounded);
-    return keep(counts(x), fma(fma(e.slope, e.r, correction), unit, unit) * splat<V>(Number<F>::unlift));
+    return keep(counts(e.rounded), fma(fma(e.slope, e.r, correction), unit, unit) * splat<V>(Number<F>::unlift));
   }
 
   // e^x to 2^-13, for results that are rounded to 16 bits
   VM_MEMBER V brief(V x) const {
     const Reduced<V> at = reduce(x, bias);
     const V e = fma(polynomial(at.r, Coefficients<float>::exp_short), at.r, splat<V>(1));
-    return shift_exponent_where(counts(x), e, at.rounded);
+    return shift_exponent_where(counts(at.rounded), e, at.rounded);
   }
 };
 
-// e^-a for a >= 0 as 2^k (high + low), |low| < ulp(high): about 2^-30 (2^-58) relative error.
+// 2^k of a reduction, for k down to the exponents of subnormals.
 template <class V>
-struct ExpPair {
-  V high, low, power;  // power: 2^k, lifted
-  VM_MEMBER explicit ExpPair(V a) {
-    using F = typename V::scalar;
-    using N = Number<F>;
-    const V one = splat<V>(1);
-    const Reduced<V> at = reduce(max(negate(a), splat<V>(N::least)), splat<V>(N::integer));
-    const V r = nfma(at.k, splat<V>(N::ln2_low), at.r);
-    const V r_low = nfma(at.k, splat<V>(N::ln2_low), at.r - r);
-    const V slope = fma(r * r, polynomial(r, Coefficients<F>::exp_tail), r);  // e^r - 1
-    high = one + slope;
-    low = fma(r_low, high, slope - (high - one));
-    power = shift_exponent(splat<V>(N::lift), at.rounded);
-  }
+struct PowerOfTwo {
+  using N = Number<typename V::scalar>;
+  V lifted, unit;  // unit: 2^k, as long as that is normal
+  VM_MEMBER explicit PowerOfTwo(V rounded)
+      : lifted(shift_exponent(splat<V>(N::lift), rounded)), unit(lifted * splat<V>(N::unlift)) {}
   // y 2^k, rounded once, subnormals included
-  VM_MEMBER V scale(V y) const { return y * power * splat<V>(Number<typename V::scalar>::unlift); }
+  VM_MEMBER V scale(V y) const { return y * lifted * splat<V>(N::unlift); }
+};
+
+// e^-a for a >= 0 as 2^k (high + low): about 2^-26 (2^-55) relative error.  `low` holds what rounding took from `high`
+// and the low part of k ln 2, a few units in the last place of `high` at most.  `brief`: 2^-22, for results that are
+// rounded to 16 bits.
+template <class V, bool brief = false>
+struct ExpPair : PowerOfTwo<V> {
+  V high, low;
+  VM_MEMBER explicit ExpPair(V a) : ExpPair(reduce(largest_exponent(a), splat<V>(N::integer))) {}
+
+ private:
+  using F = typename V::scalar;
+  using N = Number<F>;
+  VM_MEMBER static V largest_exponent(V a) { return max(negate(a), splat<V>(N::least)); }
+  VM_MEMBER explicit ExpPair(const Reduced<V>& at) : PowerOfTwo<V>(at.rounded) {
+    const V one = splat<V>(1);
+    if constexpr (brief) {
+      high = fma(polynomial(at.r, Coefficients<F>::exp_medium), at.r, one);
+      low = splat<V>(0);
+    } else {
+      const V slope = fma(at.r * at.r, polynomial(at.r, Coefficients<F>::exp_tail), at.r);  // e^r - 1
+      high = one + slope;
+      low = nfma(at.k * high, splat<V>(N::ln2_low), slope - (high - one));
+    }
+  }
 };
 
 // log(1 + e^-a), kept in parts so that adding to it rounds once.  Below e^-a = 1/2 it is 2^k times a polynomial in the
-// mantissa, small as it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.
-template <class V>
+// mantissa, small as it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.  Both are a first
+// term plus -square / 2, which carries most of the rest, plus the rest of the series.
+template <class V, bool brief = false>
 class LogOnePlusExp {
   using F = typename V::scalar;
   using N = Number<F>;
 
  public:
   VM_MEMBER explicit LogOnePlusExp(const ExpPair<V>& e) {
-    const V whole = e.scale(e.high), one = splat<V>(1), half = splat<V>(F(0.5));
+    const V whole = e.high * e.unit, one = splat<V>(1), half = splat<V>(F(0.5));
     large_ = not_less(whole, half);
-    const V f = select(large_, half * (whole - one), whole);
-    const V bend = f * polynomial(f, Coefficients<F>::log1p_tail);
+    f_ = select(large_, half * (whole - one), whole);
+    const V square = select(large_, f_, e.high) * f_;
     const V low = e.low * nfma(half, whole, one);  // times the derivative 1 / (1 + e), known to 12 %
-    small_ = e.scale(e.high + fma(e.high, bend, low));
-    f_ = f;
-    rest_ = fma(f, bend, e.scale(low) + splat<V>(N::ln2_low));
+    const V tail = f_ * polynomial(f_, Coefficients<F>::log1p_tail);
+    rest_ = nfma(square, half, fma(square, tail, select(large_, fma(low, e.unit, splat<V>(N::ln2_low)), low)));
+    small_ = e.scale(e.high + rest_);
   }
-  // base + scale log(1 + e^-a), base >= 0; to 0.8 ULP if scale is 1
+  // base + scale log(1 + e^-a), base >= 0; to 0.9 ULP if scale is 1
   VM_MEMBER V added_to(V base, V scale) const {
     const V log2 = splat<V>(N::ln2_high) * scale;
     const V sum = base + log2, lost = base - (sum - log2), part = f_ * scale;
     const V more = sum + part, lost_too = part - (more - sum);
-    return select(large_, more + fma(rest_, scale, lost + lost_too), base + small_ * scale);
+    return select(large_, more + fma(rest_, scale, lost + lost_too), fma(small_, scale, base));
   }
 
  private:
   typename V::mask large_;
   V small_, f_, rest_;
+};
+
+// To 2^-21, for results that are rounded to 16 bits.
+template <class V>
+class LogOnePlusExp<V, true> {
+ public:
+  VM_MEMBER explicit LogOnePlusExp(const ExpPair<V, true>& e)
+      : log_(e.scale(e.high * polynomial(e.high * e.unit, Coefficients<float>::log1p_slope))) {}
+  VM_MEMBER V added_to(V base, V scale) const { return fma(log_, scale, base); }
+
+ private:
+  V log_;
 };
 
 // log(x + low), x > 0 finite and normal, |low| <= ulp(x): the scheme of fdlibm's log1p, below 1 ULP.

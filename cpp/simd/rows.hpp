@@ -17,22 +17,25 @@ inline constexpr T* to_type = nullptr;
 inline constexpr std::size_t fetch_ahead = 4096;
 
 // Elements [i, i + lanes) of an input, or the first `left` of them.
-template <class In, class V>
+template <class In>
 struct Input {
   Bytes at;
+  template <class V>
   VM_MEMBER V whole(std::size_t i) const {
-    if constexpr (V::lanes > 1) prefetch(at + i * sizeof(In) + fetch_ahead);
+    if constexpr (V::lanes > 1) prefetch_lines<V::lanes * sizeof(In)>(at + i * sizeof(In) + fetch_ahead);
     return load<V>(at + i * sizeof(In), type<In>);
   }
+  template <class V>
   VM_MEMBER V some(std::size_t i, std::size_t left) const {
     return load_first<V>(at + i * sizeof(In), left, typename V::scalar(0), type<In>);
   }
 };
 
-// y[i] = op(inputs[i]...) for i < n.  Streaming stores want whole aligned vectors, so a partial one leads up to the
-// first.
-template <class Out, class V, class Op, class... Ins>
-VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Op& op, Ins... in) {
+// y[i] = op(inputs[i]...) for i < n, where `many` is op on a Batch.  Streaming stores want whole aligned vectors, so a
+// partial one leads up to the first.
+template <class Out, class V, class Many, class Op, class... Ins>
+VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Many& many, const Op& op, Ins... in) {
+  using B = Batch<V>;
   constexpr std::size_t lanes = V::lanes, bytes = lanes * sizeof(Out);
   std::size_t i = 0;
   const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
@@ -40,13 +43,14 @@ VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Op& o
     if (misaligned != 0) {
       const std::size_t lead = (bytes - misaligned) / sizeof(Out);
       i = lead < n ? lead : n;
-      store_first(y, i, op(in.some(0, i)...), to_type<Out>);
+      store_first(y, i, op(in.template some<V>(0, i)...), to_type<Out>);
     }
-    for (; i + lanes <= n; i += lanes) stream(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
-  } else {
-    for (; i + lanes <= n; i += lanes) store(y + i * sizeof(Out), op(in.whole(i)...), to_type<Out>);
+    for (; i + B::lanes <= n; i += B::lanes)
+      stream(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
   }
-  if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.some(i, n - i)...), to_type<Out>);
+  for (; i + B::lanes <= n; i += B::lanes) store(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
+  for (; i + lanes <= n; i += lanes) store(y + i * sizeof(Out), op(in.template whole<V>(i)...), to_type<Out>);
+  if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.template some<V>(i, n - i)...), to_type<Out>);
 }
 
 VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
@@ -55,58 +59,96 @@ VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
   sum = next;
 }
 
-// A sum over a block: vectors in index order into lanes of float64, the same lanes on every instruction set.  A single
-// addition in float32 could round a dominating term by half an ULP of the result.  For float64 itself the second half
-// holds what the first one's additions rounded away (Knuth's TwoSum).
-template <class V>
-class Sum {
- public:
-  VM_MEMBER Sum() : lanes_{splat<F64>(0), splat<F64>(0)} {}
-  VM_MEMBER Sum(F64 low, F64 high) : lanes_{low, high} {}
-  VM_MEMBER void add(F64 v) { two_sum(lanes_[0], lanes_[1], v); }
-  VM_MEMBER void add(F32 v) {
-    F64 low, high;
-    widen(v, low, high);
-    lanes_[0] = lanes_[0] + low;
-    lanes_[1] = lanes_[1] + high;
-  }
-  VM_MEMBER TwoSum total() const {
-    alignas(64) double at[16];
-    store(reinterpret_cast<OutBytes>(at), lanes_[0], at);
-    store(reinterpret_cast<OutBytes>(at + 8), lanes_[1], at);
-    return fold(at);
-  }
-  VM_MEMBER static TwoSum fold(double (&at)[16]) {  // halves onto halves
-    double lost[16] = {};
+// Sixteen lanes onto one: halves onto halves.
+VM_INLINE TwoSum fold(double (&at)[16]) {
+  double lost[16] = {};
 #pragma GCC unroll 4
-    for (int n = 8; n >= 1; n /= 2)
-      for (int i = 0; i < n; ++i) {
-        const double next = at[i] + at[i + n], part = next - at[i];
-        lost[i] += lost[i + n] + ((at[i] - (next - part)) + (at[i + n] - part));
-        at[i] = next;
-      }
-    return {at[0], lost[0]};
-  }
+  for (int n = 8; n >= 1; n /= 2)
+    for (int i = 0; i < n; ++i) {
+      const double next = at[i] + at[i + n], part = next - at[i];
+      lost[i] += lost[i + n] + ((at[i] - (next - part)) + (at[i + n] - part));
+      at[i] = next;
+    }
+  return {at[0], lost[0]};
+}
+VM_INLINE TwoSum fold(F64 low, F64 high) {
+  alignas(64) double at[16];
+  store(reinterpret_cast<OutBytes>(at), low, at);
+  store(reinterpret_cast<OutBytes>(at + 8), high, at);
+  return fold(at);
+}
 
- private:
-  F64 lanes_[2];
+// A sum over a block: vectors in index order into lanes, the same lanes on every instruction set.  A plain float32
+// addition could round a dominating term by half an ULP of the result, so what it rounds away is kept.  `low` and
+// `high` are the sixteen lanes in float64.
+template <class V>
+struct Sum;
+
+// Knuth's TwoSum; the second half of the lanes is what the first one's additions rounded away.
+template <>
+struct Sum<F64> {
+  F64 low = splat<F64>(0), high = splat<F64>(0);
+  VM_MEMBER void add(F64 v) { two_sum(low, high, v); }
+  VM_MEMBER void finish() {}
 };
-// term(i, left): the vector of terms from element i on, of which `left` are inside the block.
-template <class V, class Term>
+
+// Terms below 2^65, the largest of them 2^63 and more, as a block's are against its own reference.  Counted from a
+// number beyond all of them, the running sum is always the larger operand, and three operations say what it lost
+// (Dekker's FastTwoSum): 2^-30 of the block's sum over the 256 terms of a lane, in 4 operations where widening takes 7.
+template <>
+struct Sum<F32> {
+  static constexpr float start = 0x1p66f;
+  static_assert(head_room<float> == 64);
+  F32 sum = splat<F32>(start), lost = splat<F32>(0);
+  F64 low, high;
+  VM_MEMBER void add(F32 v) {
+    const F32 next = sum + v;
+    lost = lost + (v - (next - sum));
+    sum = next;
+  }
+  VM_MEMBER void finish() {
+    F64 lost_low, lost_high;
+    widen(sum, low, high);
+    widen(lost, lost_low, lost_high);
+    low = (low - splat<F64>(start)) + lost_low, high = (high - splat<F64>(start)) + lost_high;
+  }
+};
+
+// For float32 terms of any size.
+struct WideSum {
+  F64 low = splat<F64>(0), high = splat<F64>(0);
+  VM_MEMBER void add(F32 v) {
+    F64 l, h;
+    widen(v, l, h);
+    low = low + l, high = high + h;
+  }
+  VM_MEMBER void finish() {}
+};
+
+// For terms of 2^-13.
+struct PlainSum {
+  F32 sum = splat<F32>(0);
+  F64 low, high;
+  VM_MEMBER void add(F32 v) { sum = sum + v; }
+  VM_MEMBER void finish() { widen(sum, low, high); }
+};
+
+// term(i, left, type): the terms from element i on, a V or a Batch of them, of which `left` are inside the block.
+template <class V, class Total = Sum<V>, class Term>
 VM_INLINE TwoSum sum_of(std::size_t n, const Term& term) {
-  constexpr std::size_t lanes = V::lanes;
-  Sum<V> sum;
+  using B = Batch<V>;
+  constexpr std::size_t lanes = V::lanes, whole = B::lanes;
+  Total sum;
   std::size_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    sum.add(term(i, lanes));
-    sum.add(term(i + lanes, lanes));
+  for (; i + whole <= n; i += whole) {
+    const B terms = term(i, whole, type<B>);
+#pragma GCC unroll 4
+    for (int j = 0; j < B::K / V::K; ++j) sum.add(part<V>(terms, j));
   }
-  if (i + lanes <= n) {
-    sum.add(term(i, lanes));
-    i += lanes;
-  }
-  if (i < n) sum.add(term(i, n - i));
-  return sum.total();
+  for (; i + lanes <= n; i += lanes) sum.add(term(i, lanes, type<V>));
+  if (i < n) sum.add(term(i, n - i, type<V>));
+  sum.finish();
+  return fold(sum.low, sum.high);
 }
 
 // The largest element, -inf for none; NaN does not count.

@@ -10,6 +10,8 @@
 
 namespace vastmax::VM_ISA {
 
+inline constexpr int pieces_in_flight = 4;
+
 struct P32 {
   using scalar = float;
   using mask = __m256;

@@ -8,9 +8,10 @@
 
 #define VM_UNROLL_PIECES _Pragma("GCC unroll 16")
 
-#define VM_MASKED_MEMORY
-
 namespace vastmax::VM_ISA {
+
+inline constexpr int pieces_in_flight = 4;
+#define VM_MASKED_MEMORY
 
 struct P32 {
   using scalar = float;
@@ -93,17 +94,27 @@ VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mo
 VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
 
-// bfloat16 is the upper half of a float; the store rounds to nearest even and keeps NaN a NaN.
+// bfloat16 is the upper half of a float: one permutation puts sixteen of them there or takes them out.  The store
+// rounds to nearest even and makes one NaN of all.
+VM_INLINE __m512i upper_words(bool from) {  // words 1, 3, 5, ...; or where 0, 1, 2, ... go when they become those
+  alignas(64) static constexpr std::uint16_t out[32] = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                        1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31},
+                                             in[32] = {0, 0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,
+                                                       0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15};
+  return _mm512_load_si512(from ? out : in);
+}
 VM_INLINE __m512 widen_bfloat16(__m256i h) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+  return _mm512_castsi512_ps(
+      _mm512_maskz_permutexvar_epi16(0xaaaaaaaau, upper_words(false), _mm512_castsi256_si512(h)));
 }
 VM_INLINE __m256i narrow_bfloat16(__m512 a) {
   const __m512i bits = _mm512_castps_si512(a);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded =
-      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc0)));
+  const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000)),
+                  nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+  rounded = _mm512_mask_add_epi32(rounded, odd, bits, _mm512_set1_epi32(0x8000));
+  rounded = _mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000));
+  return _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper_words(true), rounded));
 }
 VM_INLINE __m256i narrow_half(__m512 a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 

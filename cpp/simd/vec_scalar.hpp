@@ -9,6 +9,8 @@
 
 namespace vastmax::VM_ISA {
 
+inline constexpr int pieces_in_flight = 1;
+
 template <class To, class From>
 VM_INLINE To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From));

@@ -49,6 +49,19 @@ using PerPiece = Wide<typename V::piece_type, V::K <= 4 ? V::K : 1>;
 template <class F>
 using vec = PerPiece<wide<F>>;
 
+// Several virtual vectors side by side, operation by operation: one vector's chain of dependent operations is longer
+// than the processor looks ahead (docs/measured.md).
+template <class V>
+using Batch = Wide<typename V::piece_type, (V::K < pieces_in_flight ? pieces_in_flight : V::K)>;
+
+// The j-th V of a Batch.
+template <class V, class P, int K>
+VM_INLINE V part(const Wide<P, K>& batch, int j) {
+  V out;
+  for (int i = 0; i < V::K; ++i) out.piece[i] = batch.piece[j * V::K + i];
+  return out;
+}
+
 // op, a formula on vec<F>, on a virtual vector.
 template <class Op, class P, int K>
 VM_INLINE Wide<P, K> through(const Op& op, Wide<P, K> v) {
@@ -150,31 +163,40 @@ VM_INLINE void stream(std::byte* at, Wide<P, K> a, T*) {
   VM_EACH(i) stream_piece(reinterpret_cast<T*>(at) + i * P::lanes, a.piece[i]);
 }
 
+#ifdef VM_MASKED_MEMORY
+template <class V>
+inline constexpr bool masked_memory = V::K == 1;
+#else
+template <class V>
+inline constexpr bool masked_memory = false;
+#endif
+
 // The first n lanes; the others read as `fill`, and nothing beyond them is touched.
 template <class V, class T>
 VM_INLINE V load_first(const std::byte* at, std::size_t n, typename V::scalar fill, const T* type) {
-#ifdef VM_MASKED_MEMORY
-  static_assert(V::K == 1);
-  (void)type;
-  return V{{load_first_piece(reinterpret_cast<const T*>(at), n, V::piece_type::splat(fill))}};
-#else
-  alignas(64) std::byte whole[V::lanes * sizeof(T)];
-  store(whole, splat<V>(fill), static_cast<T*>(nullptr));
-  std::memcpy(whole, at, n * sizeof(T));
-  return load<V>(whole, type);
-#endif
+  if constexpr (masked_memory<V>) {
+    return V{{load_first_piece(reinterpret_cast<const T*>(at), n, V::piece_type::splat(fill))}};
+  } else {
+    alignas(64) std::byte whole[V::lanes * sizeof(T)];
+    store(whole, splat<V>(fill), static_cast<T*>(nullptr));
+    std::memcpy(whole, at, n * sizeof(T));
+    return load<V>(whole, type);
+  }
 }
 template <class T, class V>
 VM_INLINE void store_first(std::byte* at, std::size_t n, V a, T* type) {
-#ifdef VM_MASKED_MEMORY
-  static_assert(V::K == 1);
-  (void)type;
-  store_first_piece(reinterpret_cast<T*>(at), n, a.piece[0]);
-#else
-  alignas(64) std::byte whole[V::lanes * sizeof(T)];
-  store(whole, a, type);
-  std::memcpy(at, whole, n * sizeof(T));
-#endif
+  if constexpr (masked_memory<V>) {
+    store_first_piece(reinterpret_cast<T*>(at), n, a.piece[0]);
+  } else {
+    alignas(64) std::byte whole[V::lanes * sizeof(T)];
+    store(whole, a, type);
+    std::memcpy(at, whole, n * sizeof(T));
+  }
+}
+// All lanes, or the first n of them.
+template <class V, class T>
+VM_INLINE V load_up_to(const std::byte* at, std::size_t n, typename V::scalar fill, const T* type) {
+  return n == V::lanes ? load<V>(at, type) : load_first<V>(at, n, fill, type);
 }
 
 // Lanes as an array, for the end of a reduction.
@@ -185,5 +207,10 @@ struct Lanes {
 };
 
 VM_INLINE void prefetch(const std::byte* at) { __builtin_prefetch(at, 0, 2); }
+template <std::size_t bytes>
+VM_INLINE void prefetch_lines(const std::byte* at) {
+#pragma GCC unroll 8
+  for (std::size_t b = 0; b < bytes; b += 64) prefetch(at + b);
+}
 
 }  // namespace vastmax::VM_ISA
