@@ -112,9 +112,15 @@ class RowRun {
       for (std::size_t i = first; i < last; ++i) fn(i, scratch);
     });
   }
+  // Blocks a task: about a grain, and as many tasks for one thread as for the other.
+  std::size_t blocks_a_task(int threads) const {
+    const std::size_t a_round = policy::grain / block_ * static_cast<std::size_t>(threads),
+                      rounds = (blocks_ + a_round - 1) / a_round, tasks = rounds * static_cast<std::size_t>(threads);
+    return std::max<std::size_t>(1, (blocks_ + tasks - 1) / tasks);
+  }
   template <class Fn>
   void each_run(int threads, const Fn& fn) {
-    spread_runs(blocks_, policy::grain / block_, threads, fn);
+    spread_runs(blocks_, blocks_a_task(threads), threads, fn);
   }
   std::size_t rows_a_task() const { return std::max<std::size_t>(1, policy::grain / std::max<std::size_t>(1, n_)); }
   template <class Fn>
@@ -123,7 +129,7 @@ class RowRun {
   }
   template <class Fn>
   void each_block(int threads, const Fn& fn) {
-    spread(blocks_, policy::grain / block_, threads, fn);
+    spread(blocks_, blocks_a_task(threads), threads, fn);
   }
   Plan cut() const {
     return vastmax::plan(static_cast<std::int64_t>(loop_.count()), static_cast<std::int64_t>(n_), exec_.threads);

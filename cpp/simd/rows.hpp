@@ -31,24 +31,23 @@ struct Input {
   }
 };
 
-// y[i] = op(inputs[i]...) for i < n, where `many` is op on a Batch.  Streaming stores want whole aligned vectors, so a
-// partial one leads up to the first.
+// y[i] = op(inputs[i]...) for i < n, where `many` is op on a Batch.  A partial vector leads up to the first whole cache
+// line, which streaming stores need and others like: a store across two lines takes twice as long.
 template <class Out, class V, class Many, class Op, class... Ins>
 VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Many& many, const Op& op, Ins... in) {
   using B = Batch<V>;
-  constexpr std::size_t lanes = V::lanes, bytes = lanes * sizeof(Out);
+  constexpr std::size_t lanes = V::lanes, whole = B::lanes, bytes = lanes * sizeof(Out), worth_it = 8 * whole;
   std::size_t i = 0;
   const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
-  if (streaming && misaligned % sizeof(Out) == 0) {
-    if (misaligned != 0) {
-      const std::size_t lead = (bytes - misaligned) / sizeof(Out);
-      i = lead < n ? lead : n;
-      store_first(y, i, op(in.template some<V>(0, i)...), to_type<Out>);
-    }
-    for (; i + B::lanes <= n; i += B::lanes)
-      stream(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
+  const bool can_align = misaligned % sizeof(Out) == 0;
+  if (can_align && misaligned != 0 && (streaming || n >= worth_it)) {
+    const std::size_t lead = (bytes - misaligned) / sizeof(Out);
+    i = lead < n ? lead : n;
+    store_first(y, i, op(in.template some<V>(0, i)...), to_type<Out>);
   }
-  for (; i + B::lanes <= n; i += B::lanes) store(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
+  if (streaming && can_align)
+    for (; i + whole <= n; i += whole) stream(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
+  for (; i + whole <= n; i += whole) store(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);
   for (; i + lanes <= n; i += lanes) store(y + i * sizeof(Out), op(in.template whole<V>(i)...), to_type<Out>);
   if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.template some<V>(i, n - i)...), to_type<Out>);
 }
