@@ -109,6 +109,27 @@ def test_ten_million_classes(wide_dtype: Any, sigma: float, axis: int) -> None:
     contracts.check_logsumexp(lse, oracle.Exact(*(np.reshape(v, 1) for v in value), np.zeros(1, np.int64)), x)
 
 
+def test_worst_of_millions() -> None:
+    """The figures of docs/measured.md: `pytest -m slow -k millions -s`."""
+    rng = np.random.default_rng(123)
+    worst = dict.fromkeys(("softmax", "log_softmax"), 0.0)
+    for sigma in (1.0, 3.0, 12.0):
+        for classes in (55, 1000, 50_257):
+            x = (rng.standard_normal((1_000_000 // classes, classes)) * sigma).astype(np.float32)
+            shifted = x.astype(np.longdouble) - x.max(axis=1, keepdims=True)
+            terms = np.exp(shifted)
+            np.put_along_axis(terms, x.argmax(axis=1, keepdims=True), 0, axis=1)
+            rest = np.log1p(terms.sum(axis=1, keepdims=True))
+            for name, exact in (("softmax", np.exp(shifted - rest)), ("log_softmax", shifted - rest)):
+                unit = np.spacing(np.maximum(np.abs(exact), np.finfo(np.float32).tiny).astype(np.float64))
+                unit *= 2.0**29  # of float32, in the binade of the exact value
+                error = float((np.abs(getattr(vastmax, name)(x) - exact) / unit).max())
+                worst[name] = max(worst[name], error)
+    print(worst)
+    for name, error in worst.items():
+        assert error <= contracts.MAX_ULP[name]["f32"], name
+
+
 def oracle_sum(z: Any, m: float) -> tuple[float, float]:
     parts = [
         oracle._sum(oracle._plain(oracle._exp(oracle._two_sum(c, np.full_like(c, -m))))) for c in np.array_split(z, 20)
