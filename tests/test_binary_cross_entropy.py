@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,20 +111,21 @@ def test_empty(dtype: Any) -> None:
 
 
 def test_layouts(dtype: Any) -> None:
-    x, t, w, q = problem(dtype)
-    for reduction in ("none", "sum"):
-        want = bce(x, t, w, pos_weight=q, reduction=reduction, return_grad=True)
-        for view in (
-            np.asfortranarray,
-            lambda a: np.repeat(a, 2, 1)[:, ::2],
-            lambda a: np.ascontiguousarray(a[:, ::-1])[:, ::-1],
-        ):
-            got = bce(view(x), view(t), view(w), pos_weight=q, reduction=reduction, return_grad=True)
-            np.testing.assert_array_equal(got[1], want[1])
-            if reduction == "none":
-                np.testing.assert_array_equal(got[0], want[0])
-            else:  # summed in the order of memory
-                np.testing.assert_allclose(got[0], want[0], rtol=4 * np.finfo(loss_dtype(dtype)).eps)
+    x, t, w, q = problem(dtype, (70, 300))
+    views: tuple[Callable[[Any], Any], ...] = (
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, a.ndim - 1)[..., ::2],
+        lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
+    )
+    for reduction in ("none", "sum", "mean"):
+        for others in ((t,), (t, w)):  # a broadcast pos_weight hides the order of the others
+            for pos_weight in (None, q):
+                want = bce(x, *others, pos_weight=pos_weight, reduction=reduction, return_grad=True)
+                for view in views:
+                    given = [view(a) for a in (x, *others)]
+                    got = bce(*given, pos_weight=pos_weight, reduction=reduction, return_grad=True)
+                    np.testing.assert_array_equal(got[0], want[0])
+                    np.testing.assert_array_equal(got[1], want[1])
 
 
 def test_same_bits_for_any_number_of_threads(dtype: Any) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element-wise ops: dense stretches go to the kernels as they are, anything else is gathered a stretch at a time.
 #include <algorithm>
-#include <memory>
+#include <vector>
 
 #include "core/check.hpp"
 #include "core/isa.hpp"
@@ -13,50 +13,67 @@ namespace vastmax {
 namespace {
 
 constexpr std::size_t stretch = 2048;  // gathered at a time, at most 16 KiB an operand
+static_assert(policy::grain % stretch == 0);
 
-template <class V>
+template <class Byte>
 struct Operand {
-  const V* view;
-  std::size_t slot, item;
-  bool dense;
+  Byte* data = nullptr;  // null: left out
+  std::size_t item = 0;
+  std::span<const std::int64_t> strides;
+
+  template <class V>
+  explicit Operand(const V* view) {
+    if (view != nullptr) data = view->data, item = item_size(view->dtype), strides = view->strides;
+  }
 };
+using In = Operand<const std::byte>;
+using Out = Operand<std::byte>;
 
-template <class V>
-Operand<V> operand(Loop& loop, const V& view, std::size_t slot) {
-  loop.add(view.strides);
-  return {&view, slot, item_size(view.dtype), false};
-}
+enum class Order : std::uint8_t { any, index };  // index: whatever the strides, in stretches of that very length
 
-// run(inputs, output, n) over stretches of two inputs (the second may be the first) and one output.
-template <class Fn>
-void each_stretch(const ConstView& a, const ConstView& b, const View& out, const Exec& exec, const Fn& run) {
-  Loop loop(a.shape);
-  auto first = operand(loop, a, 0), second = operand(loop, b, 1);
-  auto to = operand(loop, out, 2);
-  if (loop.count() == 0) return;
-  loop.sort(2);
+// run(first, from, to, n, streaming) over stretches of elements [first, first + n).
+template <std::size_t ins, std::size_t outs, class Fn>
+void each_stretch(std::span<const std::int64_t> shape, const In (&in)[ins], const Out (&out)[outs], Order order,
+                  const Exec& exec, const Fn& run) {
+  Loop loop(shape);
+  const auto add = [&](const auto& operand) {
+    loop.add(operand.strides.size() == shape.size() ? operand.strides : in[0].strides);
+  };
+  std::ranges::for_each(in, add);
+  std::ranges::for_each(out, add);
+  const std::size_t count = loop.count();
+  if (count == 0) return;
+  if (order == Order::any) loop.sort(ins);
   loop.merge();
-  first.dense = loop.plain(0, first.item), second.dense = loop.plain(1, second.item), to.dense = loop.plain(2, to.item);
-  const bool dense = first.dense && second.dense && to.dense;
-  const bool streaming =
-      dense && a.data != out.data && b.data != out.data && loop.count() * to.item >= policy::stream_bytes;
-  const std::size_t count = loop.count(), piece = dense ? policy::grain : stretch;
+  bool dense[ins + outs], all_dense = true, apart = true;
+  const auto look = [&](const auto& operand, std::size_t slot) {
+    dense[slot] = operand.item == 0 || loop.plain(slot, operand.item);
+    all_dense &= dense[slot];
+  };
+  for (std::size_t k = 0; k < ins; ++k) look(in[k], k), apart &= in[k].data != out[0].data;
+  for (std::size_t k = 0; k < outs; ++k) look(out[k], ins + k);
+  const bool streaming = all_dense && apart && count * out[0].item >= policy::stream_bytes;
+  const std::size_t piece = all_dense && order == Order::any ? policy::grain : stretch;
   const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
-  const std::size_t per_task = policy::grain;
-  parallel((count + per_task - 1) / per_task, threads, exec, Task([&](std::size_t task) {
+  parallel((count + policy::grain - 1) / policy::grain, threads, exec, Task([&](std::size_t task) {
              const KernelScope scope;
-             alignas(64) std::byte scratch[3][stretch * 8];
-             const auto end = std::min(count, (task + 1) * per_task);
-             for (std::size_t i = task * per_task; i < end; i += piece) {
+             alignas(64) std::byte scratch[ins + outs][stretch * 8];
+             const auto place = [&](const auto& operand, std::size_t slot, std::size_t i) {
+               return dense[slot] ? operand.data + i * operand.item : scratch[slot];
+             };
+             const auto end = std::min(count, (task + 1) * policy::grain);
+             for (std::size_t i = task * policy::grain; i < end; i += piece) {
                const std::size_t n = std::min(piece, end - i);
-               const auto input = [&](const Operand<ConstView>& in) -> Bytes {
-                 if (in.dense) return in.view->data + i * in.item;
-                 loop.gather(in.view->data, in.slot, in.item, i, n, scratch[in.slot]);
-                 return scratch[in.slot];
-               };
-               const Bytes x = input(first), y = first.view == second.view ? x : input(second);
-               run(x, y, to.dense ? out.data + i * to.item : scratch[2], n, streaming);
-               if (!to.dense) loop.scatter(out.data, 2, to.item, i, n, scratch[2]);
+               Bytes from[ins];
+               OutBytes to[outs];
+               for (std::size_t k = 0; k < ins; ++k) {
+                 if (!dense[k]) loop.gather(in[k].data, k, in[k].item, i, n, scratch[k]);
+                 from[k] = place(in[k], k, i);
+               }
+               for (std::size_t k = 0; k < outs; ++k) to[k] = place(out[k], ins + k, i);
+               run(i, from, to, n, streaming);
+               for (std::size_t k = 0; k < outs; ++k)
+                 if (!dense[ins + k]) loop.scatter(out[k].data, ins + k, out[k].item, i, n, to[k]);
              }
            }));
 }
@@ -65,8 +82,10 @@ void unary(Op op, const char* name, const ConstView& x, const View& out, double 
   expect_dtype(name, "out", out.dtype, x.dtype);
   expect_shape(name, "out", out.shape, x.shape);
   const auto kernel = of(kernels(exec), x.dtype).unary[static_cast<int>(op)];
-  each_stretch(x, x, out, exec,
-               [&](Bytes a, Bytes, OutBytes to, std::size_t n, bool streaming) { kernel(a, to, n, beta, streaming); });
+  each_stretch(x.shape, {In(&x)}, {Out(&out)}, Order::any, exec,
+               [&](std::size_t, const auto& from, const auto& to, std::size_t n, bool streaming) {
+                 kernel(from[0], to[0], n, beta, streaming);
+               });
 }
 
 void binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta,
@@ -76,9 +95,10 @@ void binary(Op op, const char* name, const ConstView& g, const ConstView& x, con
   expect_dtype(name, "out", out.dtype, x.dtype);
   expect_shape(name, "out", out.shape, x.shape);
   const auto kernel = of(kernels(exec), x.dtype).binary[static_cast<int>(op)];
-  each_stretch(g, x, out, exec, [&](Bytes a, Bytes b, OutBytes to, std::size_t n, bool streaming) {
-    kernel(a, b, to, n, beta, streaming);
-  });
+  each_stretch(x.shape, {In(&g), In(&x)}, {Out(&out)}, Order::any, exec,
+               [&](std::size_t, const auto& from, const auto& to, std::size_t n, bool streaming) {
+                 kernel(from[0], from[1], to[0], n, beta, streaming);
+               });
 }
 
 }  // namespace
@@ -101,47 +121,25 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
                        const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale,
                        const Exec& exec) {
   constexpr const char* op = "binary_cross_entropy_with_logits";
-  const ConstView* inputs[] = {&x, &target, weight, pos_weight};
-  const View* outputs[] = {loss, grad};
-  Loop loop(x.shape);
-  for (const ConstView* in : inputs) {
-    const ConstView& view = in != nullptr ? *in : x;
-    expect_dtype(op, "an input", view.dtype, x.dtype);
-    expect_shape(op, "an input", view.shape, x.shape);
-    loop.add(view.strides);
-  }
-  for (const View* out : outputs) {
+  for (const ConstView* in : {&target, weight, pos_weight})
+    if (in != nullptr) {
+      expect_dtype(op, "an input", in->dtype, x.dtype);
+      expect_shape(op, "an input", in->shape, x.shape);
+    }
+  for (const View* out : {loss, grad})
     if (out != nullptr) expect_shape(op, "an output", out->shape, x.shape);
-    loop.add(out != nullptr ? std::span<const std::int64_t>(out->strides) : x.strides);
-  }
   if (loss != nullptr) expect_dtype(op, "loss", loss->dtype, reduced(x.dtype));
   if (grad != nullptr) expect_dtype(op, "grad", grad->dtype, x.dtype);
-  const std::size_t count = loop.count();
-  if (count == 0) return 0;
-  loop.merge();
-  const auto& k = of(kernels(exec), x.dtype);
-  const std::size_t blocks = (count + stretch - 1) / stretch, run = policy::grain / stretch;
-  const auto sums = std::make_unique_for_overwrite<double[]>(blocks);
-  const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
-  const std::size_t item = item_size(x.dtype), loss_item = item_size(reduced(x.dtype));
-  parallel((blocks + run - 1) / run, threads, exec, Task([&](std::size_t task) {
-             const KernelScope scope;
-             alignas(64) std::byte scratch[6][stretch * 8];
-             for (std::size_t b = task * run; b < std::min(blocks, (task + 1) * run); ++b) {
-               const std::size_t begin = b * stretch, n = std::min(stretch, count - begin);
-               Bytes in[4];
-               for (std::size_t i = 0; i < 4; ++i) {
-                 in[i] = inputs[i] == nullptr ? nullptr : scratch[i];
-                 if (inputs[i] != nullptr) loop.gather(inputs[i]->data, i, item, begin, n, scratch[i]);
-               }
-               sums[b] = k.bce(in[0], in[1], in[2], in[3], loss != nullptr ? scratch[4] : nullptr,
-                               grad != nullptr ? scratch[5] : nullptr, grad_scale, n);
-               if (loss != nullptr) loop.scatter(loss->data, 4, loss_item, begin, n, scratch[4]);
-               if (grad != nullptr) loop.scatter(grad->data, 5, item, begin, n, scratch[5]);
-             }
-           }));
+  const auto kernel = of(kernels(exec), x.dtype).bce;
+  std::size_t count = 1;
+  for (const auto extent : x.shape) count *= static_cast<std::size_t>(extent);
+  std::vector<double> sums((count + stretch - 1) / stretch);  // one a stretch, so that threads change no bit
+  each_stretch(x.shape, {In(&x), In(&target), In(weight), In(pos_weight)}, {Out(loss), Out(grad)}, Order::index, exec,
+               [&](std::size_t first, const auto& from, const auto& to, std::size_t n, bool) {
+                 sums[first / stretch] = kernel(from[0], from[1], from[2], from[3], to[0], to[1], grad_scale, n);
+               });
   TwoSum sum;
-  for (std::size_t b = 0; b < blocks; ++b) sum.add(sums[b]);
+  for (const double part : sums) sum.add(part);
   return sum.value();
 }
 

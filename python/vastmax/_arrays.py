@@ -96,13 +96,16 @@ def like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     return np.empty_like(x, dtype, order="C" if 0 in x.strides else "K")
 
 
-def flowing(*arrays: Array | None) -> tuple[Any, ...]:
-    """Return views of arrays of one shape for the core to walk element by element: memory order, at least one axis."""
+def flowing(*arrays: Array | None, summed: bool = False) -> tuple[Any, ...]:
+    """Return views of arrays of one shape for the core to walk element by element: memory order, at least one axis.
+
+    What is `summed` on the way keeps index order, so that memory order changes no bit.
+    """
     present = [a for a in arrays if a is not None]
     ndim = present[0].ndim
     if ndim == 0:
         return tuple(None if a is None else a.reshape(1) for a in arrays)
-    if ndim > 1 and all(a.flags.f_contiguous for a in present):
+    if ndim > 1 and not summed and all(a.flags.f_contiguous for a in present):
         return tuple(None if a is None else a.T for a in arrays)
     return arrays
 

@@ -223,7 +223,7 @@ def elementwise_loss(
     grad = _arrays.like(logits) if return_grad else None
     scale = 1.0 / max(logits.size, 1) if reduction == "mean" else 1.0
     arrays = (logits, others["target"], others.get("weight"), others.get("pos_weight"), loss, grad)
-    x1, t1, w1, p1, loss1, grad1 = _arrays.flowing(*arrays)
+    x1, t1, w1, p1, loss1, grad1 = _arrays.flowing(*arrays, summed=loss is None)
     total = _core.bce_with_logits(x1, t1, w1, p1, loss1, grad1, scale, *rest)
     reduced: Reduced
     if loss is not None:
