@@ -200,7 +200,9 @@ def test_extra_memory(axis: int, dtype: str) -> None:
             (lambda: vastmax.softmax(x, axis=axis, out=x)),
             (lambda: vastmax.softplus(x, out=out)),
         ]
-        vastmax.softmax(np.ones((2, 300_000), dtype))  # the pool and its stacks
+        # The pool and its stacks. Freed, this array would leave room for a copy that does not show.
+        keep = np.ones((2, 300_000), dtype)
+        vastmax.softmax(keep, out=keep)
         for call in calls:
             before = peak(reset=True)
             call()
@@ -209,7 +211,8 @@ def test_extra_memory(axis: int, dtype: str) -> None:
         args=(str(axis), dtype),
     )
     extra = [int(line) for line in out.split()]
-    assert max(extra) < 2048, f"KiB for logsumexp, softmax, in place, softplus: {extra}"
+    blocks = 64 * 2**18 // 2048  # of float64, the shortest
+    assert max(extra) < 1024 + blocks * 32 // 1024, f"KiB for logsumexp, softmax, in place, softplus: {extra}"
 
 
 GARBAGE = [

@@ -4,6 +4,7 @@
 
 #include "bindings/plain.hpp"
 #include "bindings/shapes.hpp"
+#include "core/stream_copy.hpp"
 
 #define VASTMAX_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -64,6 +65,15 @@ void bind_ops(py::module_& m) {
         });
 }
 
+// For `python -m vastmax bench`.
+void bind_roof(py::module_& m) {
+  m.def("stream_copy", [](const py::array& x, py::array out, int threads, int isa) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { stream_copy(in, to, exec); });
+  });
+}
+
 void bind_plain_ops(py::module_& m) {
   bind_plain(m, "softmax_plain", [](const ConstView& x, const View& y, const Exec& e) { softmax(x, y, {}, e); });
   bind_plain(m, "log_softmax_plain",
@@ -113,5 +123,6 @@ void bind_runtime(py::module_& m) {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_ops(m);
   vastmax::python::bind_plain_ops(m);
+  vastmax::python::bind_roof(m);
   vastmax::python::bind_runtime(m);
 }

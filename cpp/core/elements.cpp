@@ -7,6 +7,7 @@
 #include "core/isa.hpp"
 #include "core/loop.hpp"
 #include "core/policy.hpp"
+#include "core/stream_copy.hpp"
 #include "core/threads.hpp"
 
 namespace vastmax {
@@ -116,6 +117,15 @@ void binary(Op op, const char* name, const ConstView& g, const ConstView& x, con
   }
 #include "ops.def"
 #undef VM_OP
+
+void stream_copy(const ConstView& x, const View& out, const Exec& exec) {
+  expect_dtype("stream_copy", "x", x.dtype, DType::float32);
+  expect_dtype("stream_copy", "out", out.dtype, DType::float32);
+  expect_shape("stream_copy", "out", out.shape, x.shape);
+  const auto kernel = kernels(exec).stream_copy;
+  each_stretch(x.shape, {In(&x)}, {Out(&out)}, Order::any, exec,
+               [&](std::size_t, const auto& from, const auto& to, std::size_t n, bool) { kernel(from[0], to[0], n); });
+}
 
 double bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
                        const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale,

@@ -86,10 +86,11 @@ struct DTypeKernels {
 
 struct Kernels {
   DTypeKernels dtype[dtype_count];
-  double (*exp_scaled)(double x, int ref);  // e^x 2^-ref, |x| <= reducible
-  double (*exp_difference)(double x);       // e^x, x <= 0
-  double (*log1p)(double x);                // x >= 0
-  double (*log)(double x);                  // x finite, normal, > 0
+  void (*stream_copy)(Bytes x, OutBytes y, std::size_t n);  // of float32
+  double (*exp_scaled)(double x, int ref);                  // e^x 2^-ref, |x| <= reducible
+  double (*exp_difference)(double x);                       // e^x, x <= 0
+  double (*log1p)(double x);                                // x >= 0
+  double (*log)(double x);                                  // x finite, normal, > 0
 };
 
 }  // namespace vastmax

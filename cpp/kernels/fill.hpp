@@ -15,6 +15,7 @@ void fill_row_grad(Kernels&);
 void fill_elementwise(Kernels&);
 void fill_binary_cross_entropy(Kernels&);
 void fill_stage(Kernels&);
+void fill_stream_copy(Kernels&);
 
 template <class Fn>
 [[gnu::always_inline]] inline void each_dtype(Kernels& k, const Fn& fn) {

@@ -11,6 +11,7 @@ void fill(Kernels& k) {
   fill_elementwise(k);
   fill_binary_cross_entropy(k);
   fill_stage(k);
+  fill_stream_copy(k);
 }
 
 }  // namespace vastmax::VM_ISA

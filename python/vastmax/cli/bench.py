@@ -15,8 +15,8 @@ import numpy as np
 import vastmax
 from vastmax import _core
 
-from . import chart, contention, machine, screen
-from .cases import ONE_MICROSECOND, OTHER_SETTINGS, TABLE, Case
+from . import chart, contention, machine, memory, screen
+from .cases import MEMORY, ONE_MICROSECOND, OTHER_SETTINGS, TABLE, Case, held, verdict
 from .contenders import GRADIENTS, OPS, PEERS, REDUCTIONS, ROOFS, Arrays, installed, ours, peers, roof
 from .timing import Pace, compare, timing
 
@@ -86,11 +86,14 @@ def _measure(options: argparse.Namespace, out: Screen) -> dict[str, Any]:
     pace = _QUICK if options.quick else Pace()
     steps = out.progress(chosen, "measuring", len(chosen))
     results = [_case_result(case, options.against, pace) for case in steps]
-    crowded = None if _narrowed(options) else contention.measure(1.0 if options.quick else 4.0)
+    whole = not _narrowed(options)
+    extra = memory.measure([case for case in MEMORY if case.quick or not options.quick]) if whole else []
+    crowded = contention.measure(1.0 if options.quick else 4.0) if whole else None
     _show(out, results)
+    memory.show(out, extra)
     _show_crowded(out, crowded)
-    _show_losses(out, results)
-    return {"machine": facts, "cases": results, "one core busy": crowded}
+    _show_losses(out, results, [*extra, *([crowded] if crowded else [])])
+    return {"machine": facts, "cases": results, "extra memory": extra, "one core busy": crowded}
 
 
 def _tell_missing(out: Screen, against: tuple[str, ...]) -> None:
@@ -122,18 +125,7 @@ def _case_result(case: Case, against: tuple[str, ...], pace: Pace) -> dict[str, 
     mine = timings[OURS].median
     if any(bar.against == ONE_MICROSECOND for bar in case.bars):
         timings[ONE_MICROSECOND] = timing([1e-6])
-    bars = [
-        {
-            "against": bar.against,
-            "limit": bar.limit,
-            "text": str(bar),
-            "aim": bar.aim,
-            "ratio": mine / timings[bar.against].median,
-            "passed": mine <= bar.limit * timings[bar.against].median,
-        }
-        for bar in case.bars
-        if bar.against in timings
-    ]
+    bars = [held(bar, mine / timings[bar.against].median) for bar in case.bars if bar.against in timings]
     size = int(np.prod(case.shape))
     return {
         "case": str(case),
@@ -223,7 +215,7 @@ def _show(out: Screen, results: Sequence[dict[str, Any]]) -> None:
         mine = result["timings"][OURS]["median"]
         bars: dict[str, list[str]] = {}
         for bar in result["bars"]:
-            bars.setdefault(bar["against"], []).append(f"{bar['text']}: {_verdict(bar)}")
+            bars.setdefault(bar["against"], []).append(f"{bar['text']}: {verdict(bar)}")
         for name, each in result["timings"].items():
             first = name == OURS
             rows.append(
@@ -239,12 +231,6 @@ def _show(out: Screen, results: Sequence[dict[str, Any]]) -> None:
     out.table(["case", "by", ">median", ">quartiles", ">to vastmax", "bar"], rows)
 
 
-def _verdict(bar: dict[str, Any]) -> str:
-    if bar["passed"]:
-        return "reached" if bar["aim"] else "pass"
-    return f"{'not reached' if bar['aim'] else 'LOSE'} by {bar['ratio'] / bar['limit']:.2f} x"
-
-
 def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
     if crowded is None:
         return
@@ -252,25 +238,19 @@ def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
     out.text(
         f"{crowded['case']}: {screen.seconds(crowded['serial'])} on one undisturbed thread; with "
         f"{crowded['threads']} threads beside the busy core, mean {screen.seconds(crowded['mean'])} "
-        f"({crowded['mean_ratio']:.2f} x, bar {contention.MEAN_BAR}) and p99 {screen.seconds(crowded['p99'])} "
-        f"({crowded['p99_ratio']:.2f} x, bar {contention.P99_BAR}): {'pass' if crowded['passed'] else 'LOSE'}"
+        f"and p99 {screen.seconds(crowded['p99'])}; "
+        + "; ".join(f"{bar['text']}: {verdict(bar)}" for bar in crowded["bars"])
     )
 
 
-def _compared(bar: dict[str, Any]) -> str:
-    if bar["limit"] < 1:
-        return f"{1 / bar['ratio']:.2f} x as fast as {bar['against']}"
-    return f"{bar['ratio']:.2f} x the time of {bar['against']}"
-
-
-def _show_losses(out: Screen, results: Sequence[dict[str, Any]]) -> None:
+def _show_losses(out: Screen, results: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> None:
+    bars = [(result["case"], bar) for result in (*results, *others) for bar in result["bars"]]
     out.heading("Where we lose")
-    lines = [
-        f"{result['case']}: {_compared(bar)}; wanted: {bar['text']}"
-        for result in results
-        for bar in result["bars"]
-        if not bar["passed"]
-    ]
+    for aim, kind in ((False, "bars"), (True, "aims")):
+        passed = [bar["passed"] for _, bar in bars if bar["aim"] == aim]
+        if passed:
+            out.line(f"{sum(passed)} of {len(passed)} {kind} reached")
+    lines = [f"{case}: {bar['text']}, {bar['against']}: {verdict(bar)}" for case, bar in bars if not bar["passed"]]
     lines += [
         f"{result['case']}: {name} is {result['timings'][OURS]['median'] / each['median']:.2f} x as fast"
         for result in results

@@ -25,6 +25,7 @@ _PEERS = tuple(_INK)
 _INK |= {
     "read roof": "#555555",
     "copy roof": "#aaaaaa",
+    "streamed copy": "#cccccc",
     "1 us": "#8c564b",
     "float32": "#17becf",
     "last axis": "#e377c2",
