@@ -64,6 +64,24 @@ inline View writable(py::array& a) {
   return {static_cast<std::byte*>(a.mutable_data()), supported(a), shape_of(a), strides_of(a)};
 }
 
+// Whether an op may read `a` while it writes `out`: they are one array, or lie in stretches of memory that do not meet.
+inline bool apart_or_same(const py::array& a, const py::array& out) {
+  const auto stretch = [](const py::array& of) {
+    const auto* first = static_cast<const std::byte*>(of.data());
+    const auto* last = first;
+    for (py::ssize_t d = 0; d < of.ndim(); ++d) {
+      const py::ssize_t reach = of.strides(d) * (of.shape(d) - 1);
+      (reach < 0 ? first : last) += of.shape(d) == 0 ? 0 : reach;
+    }
+    return std::pair(first, of.size() == 0 ? first : last + of.itemsize());
+  };
+  const auto [a_begin, a_end] = stretch(a);
+  const auto [out_begin, out_end] = stretch(out);
+  if (a_end <= out_begin || out_end <= a_begin) return true;
+  return a.data() == out.data() && a.dtype().num() == out.dtype().num() &&
+         std::ranges::equal(shape_of(a), shape_of(out)) && std::ranges::equal(strides_of(a), strides_of(out));
+}
+
 inline bool finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
   return Py_IsFinalizing() != 0;

@@ -85,6 +85,7 @@ void bind_plain_ops(py::module_& m) {
 }
 
 void bind_runtime(py::module_& m) {
+  m.def("apart_or_same", &apart_or_same);
   m.def("get_num_threads", &get_num_threads);
   m.def("set_num_threads", &set_num_threads);
   m.def("threads_source", [] { return default_threads().second; });

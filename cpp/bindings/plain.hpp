@@ -30,16 +30,15 @@ inline std::size_t elements(const Proxy& a) {
   return n;
 }
 
-// A destination for x: plain, of its shape and type, writable, and either x itself or apart from it.
-inline bool fits(const Proxy& x, py::handle out) {
+// A destination for x: plain, of its shape and type, writable.
+inline bool fits(const Proxy& x, py::handle given, py::handle out) {
   const Proxy* y = plain(out);
   if (y == nullptr || y->nd != x.nd || (y->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_) == 0) return false;
   if (!std::equal(x.dimensions, x.dimensions + x.nd, y->dimensions)) return false;
   const auto* dx = py::detail::array_descriptor_proxy(x.descr);
   const auto* dy = py::detail::array_descriptor_proxy(y->descr);
-  if (dx->type_num != dy->type_num) return false;
-  const std::size_t bytes = elements(x) * (dx->type_num == 12 ? 8 : dx->type_num == 11 ? 4 : 2);
-  return x.data == y->data || x.data + bytes <= y->data || y->data + bytes <= x.data;
+  return dx->type_num == dy->type_num &&
+         apart_or_same(py::reinterpret_borrow<py::array>(given), py::reinterpret_borrow<py::array>(out));
 }
 
 // fn(x, out, exec)
@@ -47,7 +46,7 @@ template <class Fn>
 void bind_plain(py::module_& m, const char* name, const Fn& fn) {
   m.def(name, [fn](py::handle given, py::handle wanted) -> py::object {
     const Proxy* proxy = plain(given);
-    if (proxy == nullptr || !(wanted.is_none() || fits(*proxy, wanted))) return py::none();
+    if (proxy == nullptr || !(wanted.is_none() || fits(*proxy, given, wanted))) return py::none();
     const auto x = py::reinterpret_borrow<py::array>(given);
     py::array out = wanted.is_none() ? py::array(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()))
                                      : py::reinterpret_borrow<py::array>(wanted);

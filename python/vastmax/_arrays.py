@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from . import _policy
+from . import _core, _policy
 from .errors import message
 
 if TYPE_CHECKING:
@@ -266,10 +266,7 @@ def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 
 def _overlap(a: Array, out: Array) -> bool:
     """Whether `a` and `out` share memory without being the same array."""
-    if a is out or not np.may_share_memory(a, out):
-        return False
-    same = a.shape == out.shape and a.strides == out.strides and a.dtype == out.dtype
-    if same and a.__array_interface__["data"][0] == out.__array_interface__["data"][0]:
+    if _core.apart_or_same(a, out):
         return False
     try:
         return np.shares_memory(a, out, max_work=_policy.OVERLAP_WORK)  # type: ignore[arg-type]

@@ -134,8 +134,8 @@ def norm_grad(
     if y is None:
         y = _arrays.like(logits)
     else:
-        logits, t, mask = _arrays.apart(logits, y), _arrays.apart(t, y), _arrays.apart(mask, y)
-        grad = grad.copy() if np.may_share_memory(grad, y) else grad
+        grad, logits = _arrays.apart(grad, y), _arrays.apart(logits, y)
+        t, mask = _arrays.apart(t, y), _arrays.apart(mask, y)
     _fill_rows(getattr(_core, op), rows, (grad, rows.of(logits)), y, t, rows.of_mask(mask), *rest)
     return _arrays.unwrap(y, out)
 
