@@ -81,7 +81,6 @@ MODULES = [
             "special",
             "_config",
             "_info",
-            "_threadpoolctl",
             "errors",
         )
     ),

@@ -123,8 +123,8 @@ def test_threads_follow_the_affinity() -> None:
 @pytest.mark.usefixtures("threads")
 def test_threadpoolctl() -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    vastmax.register_threadpoolctl()
     vastmax.set_num_threads(4)
+    assert vastmax.get_num_threads() == 4
     ours = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "vastmax"]
     assert len(ours) == 1, "not found, or found twice"
     assert ours[0]["num_threads"] == 4
@@ -135,6 +135,32 @@ def test_threadpoolctl() -> None:
     with threadpoolctl.threadpool_limits(2):
         assert vastmax.get_num_threads() == 2
     assert vastmax.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(
+    ("imports", "limited"),
+    [
+        ("import threadpoolctl, vastmax", 1),
+        ("import vastmax, threadpoolctl; vastmax.get_num_threads()", 1),
+        ("import vastmax; vastmax.softmax([0.0]); import threadpoolctl; vastmax.info()", 1),
+        ("import threadpoolctl; del threadpoolctl.register; import vastmax", 3),  # as in threadpoolctl < 3.2
+    ],
+)
+def test_threadpoolctl_imported_before_or_after(imports: str, limited: int) -> None:
+    pytest.importorskip("threadpoolctl")
+    import subprocesses
+
+    out = subprocesses.run(
+        f"""
+        {imports}
+        import threadpoolctl, vastmax
+        with threadpoolctl.threadpool_limits(1):
+            print(vastmax.get_num_threads())
+        print(vastmax.get_num_threads())
+        """,
+        env={"VASTMAX_NUM_THREADS": "3"},
+    )
+    assert out.split() == [str(limited), "3"]
 
 
 def test_info() -> None:

@@ -5,13 +5,11 @@ Results are accurate to a few units in the last place and have the same bits for
 layout and instruction set. `vastmax.special` stands in for `scipy.special`.
 """
 
-import sys as _sys
 from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 
 from ._config import active_isa, available_isas, config, get_num_threads, set_num_threads
 from ._info import explain, info
-from ._threadpoolctl import register_threadpoolctl
 from ._version import __version__
 from .binary_cross_entropy import binary_cross_entropy_with_logits
 from .errors import BackendUnavailable
@@ -42,7 +40,6 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "logsumexp_backward",
-    "register_threadpoolctl",
     "set_num_threads",
     "sigmoid",
     "sigmoid_backward",
@@ -53,9 +50,6 @@ __all__ = [
 ]
 
 _ON_DEMAND = ("special",)  # modules that load when first touched
-
-if "threadpoolctl" in _sys.modules:
-    register_threadpoolctl()
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -11,7 +11,7 @@ from operator import index
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import _core
+from . import _core, _threadpoolctl
 from ._choose import DEVICES
 from .errors import message
 
@@ -52,6 +52,7 @@ def settle() -> None:
     with _lock:
         if _settled:
             return
+        _meet_threadpoolctl()
         for name, apply in _ENVIRONMENT.items():
             text = os.environ.get(name, "").strip()
             try:
@@ -169,12 +170,18 @@ def get_num_threads() -> int:
         From the enclosing `config`, else `set_num_threads`, else the environment variables
         `VASTMAX_NUM_THREADS` and `OMP_NUM_THREADS`, else the CPU affinity and cgroup quota of the process.
 
+    Notes
+    -----
+    `threadpoolctl.threadpool_limits` sets what `set_num_threads` does. A program that imports threadpoolctl
+    after vastmax calls `get_num_threads` once in between, so that the two meet.
+
     Examples
     --------
     >>> import vastmax
     >>> vastmax.get_num_threads() >= 1
     True
     """
+    _meet_threadpoolctl()
     return current().threads or _core.get_num_threads()
 
 
@@ -201,6 +208,15 @@ def set_num_threads(n: int) -> None:
     settle()  # else the environment would override this at the first call
     _core.set_num_threads(_threads("set_num_threads", "n", n))
     _source["threads"] = "set_num_threads"
+
+
+def _default_num_threads() -> int:
+    settle()
+    return _core.get_num_threads()
+
+
+def _meet_threadpoolctl() -> None:
+    _threadpoolctl.register_if_imported(_default_num_threads, set_num_threads)
 
 
 def available_isas() -> tuple[str, ...]:
@@ -270,3 +286,6 @@ def _device(op: str, argument: str, name: str) -> str:
     if name not in DEVICES:
         raise ValueError(message(op, argument, f"is {name!r}", ", ".join(DEVICES)))
     return name
+
+
+_meet_threadpoolctl()

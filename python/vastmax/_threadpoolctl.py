@@ -3,38 +3,27 @@
 
 from __future__ import annotations
 
-from . import _config, _core
+import sys
+from typing import TYPE_CHECKING
+
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _registered = False
 
 
-def register_threadpoolctl() -> None:
-    """Let threadpoolctl see and limit the threads of vastmax, as ``user_api="vastmax"``.
-
-    `import vastmax` does this by itself if threadpoolctl has been imported before it. Call it if the order is the other
-    way round. Calling it twice does no harm.
-
-    Raises
-    ------
-    ImportError
-        If threadpoolctl is not installed.
-
-    Examples
-    --------
-    >>> import threadpoolctl
-    >>> import vastmax
-    >>> vastmax.register_threadpoolctl()
-    >>> with threadpoolctl.threadpool_limits(1, user_api="vastmax"):
-    ...     vastmax.get_num_threads()
-    1
-    """
+def register_if_imported(get: Callable[[], int], put: Callable[[int], None]) -> None:
+    """Show the process-wide number of threads to threadpoolctl, as ``user_api="vastmax"``, once a program has it."""
     global _registered
-    if _registered:
+    if _registered or (threadpoolctl := sys.modules.get("threadpoolctl")) is None:
         return
-    import threadpoolctl
+    if not hasattr(threadpoolctl, "register"):  # older than 3.2, or half imported
+        return
+    _registered = True
 
-    class VastmaxController(threadpoolctl.LibController):  # type: ignore[misc]
+    class VastmaxController(threadpoolctl.LibController):  # type: ignore[misc, name-defined]
         user_api = "vastmax"
         internal_api = "vastmax"
         filename_prefixes = ("_core",)
@@ -42,14 +31,12 @@ def register_threadpoolctl() -> None:
         check_symbols = ("vastmax_get_num_threads", "vastmax_set_num_threads")
 
         def get_num_threads(self) -> int:
-            _config.settle()
-            return _core.get_num_threads()
+            return get()
 
         def set_num_threads(self, num_threads: int) -> None:
-            _config.set_num_threads(num_threads)
+            put(num_threads)
 
         def get_version(self) -> str:
             return __version__
 
     threadpoolctl.register(VastmaxController)
-    _registered = True
