@@ -69,6 +69,20 @@ def test_every_public_function_has_a_docstring_with_an_example(name: str) -> Non
     assert first.endswith("."), f"the first line is a sentence: {first!r}"
 
 
+SECTIONS = ["Parameters", "Returns", "Raises", "Notes", "Examples"]  # those of numpydoc that we use, in its order
+
+
+@pytest.mark.parametrize("name", [name for name in functions() if "get_" not in name])
+def test_docstrings_have_the_sections_of_numpydoc(name: str) -> None:
+    text = inspect.getdoc(functions()[name]) or ""
+    assert "%(" not in text, "not filled in"
+    found = re.findall(r"^(\w[\w ]*)\n-{3,}$", text, re.MULTILINE)
+    assert [section for section in SECTIONS if section in found] == found
+    if name.removeprefix("special.") in contracts.MAX_ULP:
+        assert found == SECTIONS
+        assert all(words in text for words in ("Accuracy: ", "Special values: ", "TypeError", "ValueError"))
+
+
 MODULES = [
     "vastmax",
     *(

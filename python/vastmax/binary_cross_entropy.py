@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from . import _call
+from ._docstrings import filled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -33,6 +34,7 @@ def binary_cross_entropy_with_logits(
     reduction: str = ...,
     return_grad: Literal[True],
 ) -> tuple[Reduced, Array]: ...
+@filled
 def binary_cross_entropy_with_logits(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     target: ArrayLike,
@@ -67,23 +69,14 @@ def binary_cross_entropy_with_logits(
     grad : ndarray
         With `return_grad`: the shape and dtype of `input`. Where the dtypes of the arguments differ, the widest.
 
-    Raises
-    ------
-    TypeError
-        If an argument is complex, longdouble, object, text or a masked array.
-    ValueError
-        If `target` has another shape, a weight does not broadcast, or `reduction` is unknown.
-
-    Accuracy
-    --------
-    At most 8 ULP for each element.
-
-    Special values
-    --------------
-    No finite logit overflows. The mean of no elements is NaN, their sum 0. NaN stays.
+    %(raises)s
 
     Notes
     -----
+    Accuracy: at most 8 ULP for each element.
+
+    Special values: no finite logit overflows. The mean of no elements is NaN, their sum 0. NaN stays.
+
     Semantics of `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     Examples

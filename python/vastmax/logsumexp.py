@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from . import _call, _config
 from ._core import logsumexp_plain
+from ._docstrings import filled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -55,6 +56,7 @@ def logsumexp(
     out: Array | None = ...,
     dtype: DTypeLike | None = ...,
 ) -> tuple[Reduced, Reduced]: ...
+@filled
 def logsumexp(
     a: ArrayLike,
     axis: Axis = None,
@@ -74,7 +76,8 @@ def logsumexp(
     Parameters
     ----------
     a : array_like
-        Logits of any shape and real dtype; dtypes as in `softmax`.
+        Logits of any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     axis : int, tuple of int, or None, default None
         Axes to reduce; None means all.
     b : array_like, optional
@@ -83,8 +86,8 @@ def logsumexp(
         Keep reduced axes, with length 1.
     return_sign : bool, default False
         Return the sign of the sum too; else a negative sum gives NaN.
-    temperature, dtype
-        As in `softmax`.
+    %(temperature)s
+    %(dtype)s
     where : array_like of bool, optional
         Broadcasts to `a` (and `b`). False entries take no part, whatever they hold.
     out : ndarray, optional
@@ -97,25 +100,17 @@ def logsumexp(
     sign : scalar or ndarray
         With `return_sign`: -1, 0, 1 or NaN, in the dtype of the result.
 
-    Raises
-    ------
-    TypeError
-        If `a` or `b` is complex, longdouble, object, text or a masked array, or `where` is not bool.
-    ValueError
-        If `axis`, `temperature`, a shape, or `out` is not as above. Nothing has been written then.
-
-    Accuracy
-    --------
-    At most 1 ULP (float64: 2) of the larger of the result and the largest logit, in magnitude. Where the
-    largest logit is exactly 0: 4 ULP of the result.
-
-    Special values
-    --------------
-    A row of -inf alone, emptied by `where` or `b`, or without elements gives -inf; +inf gives +inf; NaN gives NaN.
-    Exact cancellation gives -inf with sign 0, and +inf with weight -1 gives +inf with sign -1.
+    %(raises)s
 
     Notes
     -----
+    Accuracy: at most 1 ULP (float64: 2) of the larger of the result and the largest logit, in magnitude. Where the
+    largest logit is exactly 0: 4 ULP of the result.
+
+    Special values: a row of -inf alone, emptied by `where` or `b`, or without elements gives -inf; +inf gives
+    +inf; NaN gives NaN. Exact cancellation gives -inf with sign 0, and +inf with weight -1 gives +inf with sign
+    -1.
+
     Signature and weights follow `scipy.special.logsumexp`.
 
     Examples
@@ -146,6 +141,7 @@ def logsumexp(
     return _call.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
 
 
+@filled
 def logsumexp_backward(
     grad_output: ArrayLike,
     a: ArrayLike,
@@ -173,21 +169,14 @@ def logsumexp_backward(
     ndarray
         The shape of `a`, and its dtype unless `grad_output` holds float64.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As in `logsumexp`, and ValueError if `grad_output` has another shape.
-
-    Accuracy
-    --------
-    That of `softmax`, and one rounding more.
-
-    Special values
-    --------------
-    A row of -inf alone has gradient 0, and so have entries that `where` hides.
+    %(raises)s
 
     Notes
     -----
+    Accuracy: that of `softmax`, and one rounding more.
+
+    Special values: a row of -inf alone has gradient 0, and so have entries that `where` hides.
+
     The logits are read once, twice for rows that do not fit the cache; probabilities are not stored.
 
     Examples

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import _call, _config
 from ._core import log_softmax_plain, softmax_plain
+from ._docstrings import filled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _LAST = -1
 
 
+@filled
 def softmax(
     x: ArrayLike,
     axis: Axis = _LAST,
@@ -31,44 +33,22 @@ def softmax(
 
     Parameters
     ----------
-    x : array_like
-        Logits of any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool,
-        integers and Python numbers become float64.
-    axis : int, tuple of int, or None, default -1
-        Axes that one row of probabilities spans; None means all.
-    temperature : array_like, optional
-        :math:`T`: a number, an array that broadcasts to the shape of `x` with `axis` of length 1, or one number
-        for each row. Finite and > 0. Divides the logits first.
+    %(x)s
+    %(axis)s
+    %(temperature)s
     where : array_like of bool, optional
         Broadcasts to `x`. False entries take no part, whatever they hold, and get 0.
-    out : ndarray, optional
-        Where to write: the shape of `x` and the dtype of the result. May be `x`.
-    dtype : dtype, optional
-        Converts `x` first: float16, bfloat16, float32 or float64.
+    %(out)s
+    %(dtype)s
 
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+    %(returns)s
 
-    Raises
-    ------
-    TypeError
-        If `x` is complex, longdouble, object, text or a masked array, or `where` is not bool.
-    ValueError
-        If `axis`, `temperature`, the shape of `where`, or `out` is not as above. Nothing has been written then.
-
-    Accuracy
-    --------
-    At most 2 ULP in float32, 4 in float64, 1 in float16 and bfloat16, for any number of classes.
-
-    Special values
-    --------------
-    -inf beside finite logits gives exactly 0. A row with NaN or +inf, or of -inf alone, gives NaN. A row that
-    `where` empties gives zeros. One finite logit gives exactly 1. An empty row stays empty.
+    %(raises)s
 
     Notes
     -----
+    %(softmax_values)s
+
     Maximum and sum are found in one read (Milakov and Gimelshein, "Online normalizer calculation for softmax",
     2018), block by block in an order that no thread count, batch, stride or instruction set changes.
 
@@ -97,6 +77,7 @@ def softmax(
     return _call.norm_map("softmax", x, axis, temperature, where, out, dtype)
 
 
+@filled
 def log_softmax(
     x: ArrayLike,
     axis: Axis = _LAST,
@@ -112,32 +93,22 @@ def log_softmax(
 
     Parameters
     ----------
-    x, axis, temperature, out, dtype
-        As in `softmax`.
+    %(x)s
+    %(axis)s
+    %(temperature)s
     where : array_like of bool, optional
         Broadcasts to `x`. False entries take no part, whatever they hold, and get -inf.
+    %(out)s
+    %(dtype)s
 
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+    %(returns)s
 
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softmax`.
-
-    Accuracy
-    --------
-    At most 4 ULP, also near certainty, where the result is close to 0; 1 ULP in float16 and bfloat16.
-
-    Special values
-    --------------
-    -inf beside finite logits gives -inf. A row with +inf gives NaN there and -inf elsewhere. A row with NaN, or of
-    -inf alone, gives NaN. A row that `where` empties gives -inf. One finite logit gives exactly +0.0.
+    %(raises)s
 
     Notes
     -----
+    %(log_softmax_values)s
+
     The sum is carried over all but one largest logit and finished with log1p, so that nothing cancels.
 
     Examples
@@ -161,6 +132,7 @@ def log_softmax(
     return _call.norm_map("log_softmax", x, axis, temperature, where, out, dtype)
 
 
+@filled
 def softmax_backward(
     grad_output: ArrayLike,
     output: ArrayLike,
@@ -175,37 +147,19 @@ def softmax_backward(
 
     Parameters
     ----------
-    grad_output : array_like
-        :math:`g`, the gradient with respect to `output`, of its shape.
+    %(grad_output)s
     output : array_like
         :math:`y`, what `softmax` returned.
     axis, temperature
         As given to `softmax`.
-    out : ndarray, optional
-        Where to write: the shape of `output` and the dtype of the result. May be either input.
-
-    Returns
-    -------
-    ndarray
-        The shape of `output`. Where the dtypes of the inputs differ, the wider.
-
-    Raises
-    ------
-    TypeError
-        If an input is not real, as in `softmax`.
-    ValueError
-        If the shapes differ, or `axis`, `temperature` or `out` is not as above.
-
-    Accuracy
-    --------
-    At most 4 ULP of :math:`|y| \max(|g|, |\langle g, y \rangle|)`; 1 in float16 and bfloat16.
-
-    Special values
-    --------------
-    NaN in a row makes all of the row NaN.
+    %(gradient)s
 
     Notes
     -----
+    Accuracy: at most 4 ULP of :math:`|y| \max(|g|, |\langle g, y \rangle|)`; 1 in float16 and bfloat16.
+
+    Special values: NaN in a row makes all of the row NaN.
+
     PyTorch calls this ``torch._softmax_backward_data``.
 
     Examples
@@ -217,6 +171,7 @@ def softmax_backward(
     return _call.row_grad("softmax_backward", grad_output, output, axis, temperature, out)
 
 
+@filled
 def log_softmax_backward(
     grad_output: ArrayLike,
     output: ArrayLike,
@@ -231,37 +186,19 @@ def log_softmax_backward(
 
     Parameters
     ----------
-    grad_output : array_like
-        :math:`g`, the gradient with respect to `output`, of its shape.
+    %(grad_output)s
     output : array_like
         :math:`y`, what `log_softmax` returned.
     axis, temperature
         As given to `log_softmax`.
-    out : ndarray, optional
-        Where to write: the shape of `output` and the dtype of the result. May be either input.
-
-    Returns
-    -------
-    ndarray
-        The shape of `output`. Where the dtypes of the inputs differ, the wider.
-
-    Raises
-    ------
-    TypeError
-        If an input is not real, as in `softmax`.
-    ValueError
-        If the shapes differ, or `axis`, `temperature` or `out` is not as above.
-
-    Accuracy
-    --------
-    At most 4 ULP of :math:`\max(|g_i|, e^{y_i} |\sum_j g_j|)`; 1 in float16 and bfloat16.
-
-    Special values
-    --------------
-    -inf in `output` gives the gradient :math:`g_i / T` there.
+    %(gradient)s
 
     Notes
     -----
+    Accuracy: at most 4 ULP of :math:`\max(|g_i|, e^{y_i} |\sum_j g_j|)`; 1 in float16 and bfloat16.
+
+    Special values: -inf in `output` gives the gradient :math:`g_i / T` there.
+
     PyTorch calls this ``torch._log_softmax_backward_data``.
 
     Examples

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import _call, _config
 from ._core import log_sigmoid_plain, sigmoid_plain, softplus_plain
+from ._docstrings import filled
 from .errors import message
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _ONE = 1.0
 
 
+@filled
 def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
     r"""Return the smooth form of ``max(x, 0)``, element by element.
 
@@ -26,38 +28,22 @@ def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtyp
 
     Parameters
     ----------
-    x : array_like
-        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
-        Python numbers become float64.
+    %(x)s
     beta : float, default 1.0
         Sharpness, finite and > 0.
-    out : ndarray, optional
-        Where to write: the shape of `x` and the dtype of the result. May be `x`.
-    dtype : dtype, optional
-        Converts `x` first: float16, bfloat16, float32 or float64.
+    %(out)s
+    %(dtype)s
 
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+    %(returns)s
 
-    Raises
-    ------
-    TypeError
-        If `x` is complex, longdouble, object, text or a masked array, or `beta` is not a number.
-    ValueError
-        If `beta` or `out` is not as above. Nothing has been written then.
-
-    Accuracy
-    --------
-    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
-
-    Special values
-    --------------
-    softplus(-0.0) = ln 2, softplus(+inf) = +inf, softplus(-inf) = 0, NaN stays. There is no threshold.
+    %(raises)s
 
     Notes
     -----
+    %(element_wise_accuracy)s
+
+    %(softplus_values)s
+
     Signature as in PyTorch, whose `threshold` is not needed here.
 
     Examples
@@ -77,36 +63,20 @@ def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtyp
     return _call.elementwise("softplus", x, out, dtype, _sharpness("softplus", beta))
 
 
+@filled
 def sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
     r"""Return the logistic function, element by element.
 
     .. math:: y = 1 / (1 + e^{-x})
 
-    Parameters
-    ----------
-    x, out, dtype
-        As in `softplus`.
-
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softplus`.
-
-    Accuracy
-    --------
-    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
-
-    Special values
-    --------------
-    sigmoid(+inf) = 1, sigmoid(-inf) = 0, NaN stays.
+    %(element_wise)s
 
     Notes
     -----
+    %(element_wise_accuracy)s
+
+    %(sigmoid_values)s
+
     `scipy.special.expit` and `torch.sigmoid` are the same function.
 
     Examples
@@ -126,36 +96,20 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None =
     return _call.elementwise("sigmoid", x, out, dtype)
 
 
+@filled
 def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
     r"""Return the logarithm of the logistic function, element by element.
 
     .. math:: y = -\log(1 + e^{-x})
 
-    Parameters
-    ----------
-    x, out, dtype
-        As in `softplus`.
-
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softplus`.
-
-    Accuracy
-    --------
-    At most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
-
-    Special values
-    --------------
-    log_sigmoid(+inf) = 0, log_sigmoid(-inf) = -inf, NaN stays.
+    %(element_wise)s
 
     Notes
     -----
+    %(element_wise_accuracy)s
+
+    %(log_sigmoid_values)s
+
     `scipy.special.log_expit` and `torch.nn.functional.logsigmoid` are the same function.
 
     Examples
@@ -175,6 +129,7 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | No
     return _call.elementwise("log_sigmoid", x, out, dtype)
 
 
+@filled
 def softplus_backward(grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, *, out: Array | None = None) -> Array:
     r"""Return the gradient with respect to `x` of `softplus`.
 
@@ -182,35 +137,17 @@ def softplus_backward(grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, *
 
     Parameters
     ----------
-    grad_output : array_like
-        :math:`g`, of the shape of `x`.
+    %(grad_output)s
     x, beta
         As given to `softplus`.
-    out : ndarray, optional
-        Where to write: the shape of `x` and the dtype of the result. May be either input.
-
-    Returns
-    -------
-    ndarray
-        The shape of `x`. Where the dtypes of the inputs differ, the wider.
-
-    Raises
-    ------
-    TypeError
-        If an input is not real, as in `softplus`.
-    ValueError
-        If the shapes differ, or `beta` or `out` is not as above.
-
-    Accuracy
-    --------
-    That of `sigmoid`, and one rounding more.
-
-    Special values
-    --------------
-    At +inf the gradient is :math:`g`, at -inf 0.
+    %(gradient)s
 
     Notes
     -----
+    Accuracy: that of `sigmoid`, and one rounding more.
+
+    Special values: at +inf the gradient is :math:`g`, at -inf 0.
+
     The derivative of softplus is the logistic function.
 
     Examples
@@ -223,6 +160,7 @@ def softplus_backward(grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, *
     return _call.elementwise_grad("softplus_backward", grad_output, "x", x, out, sharpness)
 
 
+@filled
 def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | None = None) -> Array:
     r"""Return the gradient with respect to `x` of `sigmoid`.
 
@@ -230,33 +168,17 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | 
 
     Parameters
     ----------
-    grad_output : array_like
-        :math:`g`, of the shape of `output`.
+    %(grad_output)s
     output : array_like
         :math:`y`, what `sigmoid` returned.
-    out : ndarray, optional
-        As in `softplus_backward`.
-
-    Returns
-    -------
-    ndarray
-        The shape of `output`. Where the dtypes of the inputs differ, the wider.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softplus_backward`.
-
-    Accuracy
-    --------
-    A few ULP of the formula at the given `output`.
-
-    Special values
-    --------------
-    Where `output` is 0 or 1 the gradient is 0.
+    %(gradient)s
 
     Notes
     -----
+    Accuracy: a few ULP of the formula at the given `output`.
+
+    Special values: where `output` is 0 or 1 the gradient is 0.
+
     Takes the output, as PyTorch's autograd does. Where 1 - y has lost what matters, use the gradient of
     `binary_cross_entropy_with_logits` instead.
 
@@ -269,6 +191,7 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | 
     return _call.elementwise_grad("sigmoid_backward", grad_output, "output", output, out)
 
 
+@filled
 def log_sigmoid_backward(grad_output: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
     r"""Return the gradient with respect to `x` of `log_sigmoid`.
 
@@ -276,33 +199,17 @@ def log_sigmoid_backward(grad_output: ArrayLike, x: ArrayLike, *, out: Array | N
 
     Parameters
     ----------
-    grad_output : array_like
-        :math:`g`, of the shape of `x`.
+    %(grad_output)s
     x : array_like
         As given to `log_sigmoid`.
-    out : ndarray, optional
-        As in `softplus_backward`.
-
-    Returns
-    -------
-    ndarray
-        The shape of `x`. Where the dtypes of the inputs differ, the wider.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softplus_backward`.
-
-    Accuracy
-    --------
-    That of `sigmoid`, and one rounding more.
-
-    Special values
-    --------------
-    At +inf the gradient is 0, at -inf :math:`g`.
+    %(gradient)s
 
     Notes
     -----
+    Accuracy: that of `sigmoid`, and one rounding more.
+
+    Special values: at +inf the gradient is 0, at -inf :math:`g`.
+
     Takes the input: the output has lost what matters where it rounds to 0.
 
     Examples

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _call
+from ._docstrings import filled
 from .logsumexp import logsumexp
 from .softmax import log_softmax as _log_softmax
 from .softmax import softmax as _softmax
@@ -24,20 +25,25 @@ if TYPE_CHECKING:
 __all__ = ["expit", "log_expit", "log_softmax", "logit", "logsumexp", "softmax", "softplus"]
 
 
+@filled
 def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     """Return the probabilities that belong to logits, over all axes by default.
 
     Parameters
     ----------
-    x : array_like
-        Logits of any shape and real dtype.
-    axis : int, tuple of int, or None, default None
-        Axes that one row of probabilities spans; None means all.
+    %(x)s
+    %(axis)s
 
     Returns
     -------
     ndarray
-        As `vastmax.softmax`, which also states errors, accuracy and special values.
+        The shape and dtype of `x`; a NumPy scalar for a scalar.
+
+    %(raises)s
+
+    Notes
+    -----
+    %(softmax_values)s
 
     Examples
     --------
@@ -49,20 +55,25 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     return _softmax(x, axis)
 
 
+@filled
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     """Return the logarithms of the probabilities that belong to logits, over all axes by default.
 
     Parameters
     ----------
-    x : array_like
-        Logits of any shape and real dtype.
-    axis : int, tuple of int, or None, default None
-        Axes that one row of probabilities spans; None means all.
+    %(x)s
+    %(axis)s
 
     Returns
     -------
     ndarray
-        As `vastmax.log_softmax`, which also states errors, accuracy and special values.
+        The shape and dtype of `x`; a NumPy scalar for a scalar.
+
+    %(raises)s
+
+    Notes
+    -----
+    %(log_softmax_values)s
 
     Examples
     --------
@@ -73,20 +84,17 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     return _log_softmax(x, axis)
 
 
+@filled
 def softplus(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Return ``log(1 + exp(x))``, element by element.
 
-    Parameters
-    ----------
-    x : array_like
-        Any shape and real dtype.
-    out, dtype
-        As in `vastmax.softplus`.
+    %(element_wise)s
 
-    Returns
-    -------
-    ndarray
-        As `vastmax.softplus`, which also states errors, accuracy and special values.
+    Notes
+    -----
+    %(element_wise_accuracy)s
+
+    %(softplus_values)s
 
     Examples
     --------
@@ -97,20 +105,17 @@ def softplus(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | No
     return _softplus(x, out=out, dtype=dtype)
 
 
+@filled
 def expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Return the logistic function ``1 / (1 + exp(-x))``, element by element.
 
-    Parameters
-    ----------
-    x : array_like
-        Any shape and real dtype.
-    out, dtype
-        As in `vastmax.sigmoid`.
+    %(element_wise)s
 
-    Returns
-    -------
-    ndarray
-        As `vastmax.sigmoid`, which also states errors, accuracy and special values.
+    Notes
+    -----
+    %(element_wise_accuracy)s
+
+    %(sigmoid_values)s
 
     Examples
     --------
@@ -121,20 +126,17 @@ def expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None 
     return sigmoid(x, out=out, dtype=dtype)
 
 
+@filled
 def log_expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Return the logarithm of the logistic function, element by element.
 
-    Parameters
-    ----------
-    x : array_like
-        Any shape and real dtype.
-    out, dtype
-        As in `vastmax.log_sigmoid`.
+    %(element_wise)s
 
-    Returns
-    -------
-    ndarray
-        As `vastmax.log_sigmoid`, which also states errors, accuracy and special values.
+    Notes
+    -----
+    %(element_wise_accuracy)s
+
+    %(log_sigmoid_values)s
 
     Examples
     --------
@@ -145,35 +147,19 @@ def log_expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | N
     return log_sigmoid(x, out=out, dtype=dtype)
 
 
+@filled
 def logit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
     r"""Return the inverse of the logistic function, element by element.
 
     .. math:: y = \log(x / (1 - x))
 
-    Parameters
-    ----------
-    x : array_like
-        Probabilities of any shape and real dtype.
-    out : ndarray, optional
-        Where to write: the shape of `x` and the dtype of the result. May be `x`.
-    dtype : dtype, optional
-        Converts `x` first: float16, bfloat16, float32 or float64.
+    %(element_wise)s
 
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+    Notes
+    -----
+    Accuracy: at most 4 ULP in float32 and float64, 1 in float16 and bfloat16.
 
-    Raises
-    ------
-    TypeError
-        If `x` is complex, longdouble, object, text or a masked array.
-    ValueError
-        If `out` is not as above.
-
-    Special values
-    --------------
-    logit(0) = -inf, logit(1) = +inf, and NaN outside [0, 1].
+    Special values: logit(0) = -inf, logit(1) = +inf, and NaN outside [0, 1].
 
     Examples
     --------
