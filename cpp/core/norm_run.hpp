@@ -76,16 +76,17 @@ class NormRun : protected RowRun {
 
   static bool special(const Norm& norm) { return !std::isfinite(norm.max) || std::isnan(norm.sum()); }
 
-  Bytes ahead(const Source& s, std::size_t block) const {  // the next block, if it is a whole one
-    return plain() && block + 1 < blocks_ && length(block + 1) == block_ ? at(s.x, x_, block + 1) : nullptr;
+  // What is read after a block, if it is as long: the next block, or the next row where each is a single one.  `more`:
+  // another row follows.
+  Bytes ahead(const Source& s, std::size_t block, bool more) const {
+    if (!plain()) return nullptr;
+    if (blocks_ == 1) return more ? x_.row(loop_, s.row + 1) : nullptr;
+    return block + 1 < blocks_ && length(block + 1) == block_ ? at(s.x, x_, block + 1) : nullptr;
   }
-  // `more`: another row follows; `max` goes from one to the next where each is a single block.
   Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch) const {
     Norm norm;
-    const Bytes next_row = more && plain() && blocks_ == 1 ? x_.row(loop_, s.row + 1) : nullptr;
-    for (std::size_t b = 0; b < blocks_; ++b) {
-      merge(norm, norm_block(s, b, next_row != nullptr ? next_row : ahead(s, b), max, scratch, norm.seen), b);
-    }
+    for (std::size_t b = 0; b < blocks_; ++b)
+      merge(norm, norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen), b);
     return norm;
   }
   Norm norm_parallel(const Source& s, int threads) {
@@ -94,7 +95,7 @@ class NormRun : protected RowRun {
     each_run(threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
       double max = NAN;
       for (std::size_t b = first; b < last; ++b)
-        parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b) : nullptr, max, scratch, seen[b]);
+        parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, scratch, seen[b]);
     });
     Norm norm;
     for (std::size_t b = 0; b < blocks_ && !interrupted_; ++b) {

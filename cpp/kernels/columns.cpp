@@ -39,7 +39,7 @@ static void max_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_
     W most = splat<W>(-Number<F>::infinity);
     Bytes at = x + c * sizeof(T);
     for (std::size_t i = 0; i < n; ++i, at += pitch) {
-      prefetch_lines<W::lanes * sizeof(T)>(at + rows_ahead * pitch);
+      prefetch<W::lanes * sizeof(T)>(at + rows_ahead * pitch);
       most = max(load_row<T, W>(at, some), most);
     }
     store_first(reinterpret_cast<OutBytes>(top + c), some, most, top);
@@ -69,7 +69,7 @@ static void sum_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_
     SumOf<V, terms> sum[V::lanes][vectors];
     Bytes at = x + c * sizeof(T), later = (ahead != nullptr ? ahead : x) + c * sizeof(T);
     for (std::size_t i = 0; i < n; ++i, at += pitch, later += pitch) {
-      prefetch_lines<W::lanes * sizeof(T)>(later);
+      prefetch_later(later, W::lanes * sizeof(T));
       const W term = exp_terms<terms>(load_row<T, W>(at, some), refs);
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) sum[i % V::lanes][v].add(part<V>(term, v));
@@ -113,7 +113,7 @@ static void map_rows(Bytes x, std::ptrdiff_t x_pitch, OutBytes y, std::ptrdiff_t
           Bytes from = x + c * sizeof(T);
           OutBytes to = y + c * sizeof(T);
           for (std::size_t i = 0; i < n && i < tile; ++i, from += x_pitch, to += y_pitch) {
-            prefetch_lines<W::lanes * sizeof(T)>(from + rows_ahead * x_pitch);
+            prefetch<W::lanes * sizeof(T)>(from + rows_ahead * x_pitch);
             const W result = formula(load_row<T, W>(from, some));
             if (some != W::lanes)
               store_first(to, some, result, to_type<T>);

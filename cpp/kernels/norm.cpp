@@ -40,23 +40,21 @@ static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial
     return;
   }
   out.ref = reference<typename V::scalar>(out.max);
-  TwoSum sum;
-  if (ahead != nullptr) {
-    using B = Batch<V>;
-    B next = splat<B>(-Number<F>::infinity);
-    sum = exp_sum<In, V, terms>(x, n, out.ref, 0, [&]<class W>(std::size_t i, const W*) __attribute__((always_inline)) {
-      prefetch_lines<W::lanes * sizeof(In)>(ahead + i * sizeof(In) + fetch_ahead / 2);
-      const W v = load<W>(ahead + i * sizeof(In), type<In>);
+  const Bytes later = ahead != nullptr ? ahead : x;  // a block without one takes a needless look at itself
+  Batch<V> next = splat<Batch<V>>(-Number<F>::infinity);
+  const TwoSum sum =
+      exp_sum<In, V, terms>(x, n, out.ref, 0, [&]<class W>(std::size_t i, const W*) __attribute__((always_inline)) {
+        prefetch<W::lanes * sizeof(In)>(later + i * sizeof(In) + fetch_ahead);
+        const W v = load<W>(later + i * sizeof(In), type<In>);
 #pragma GCC unroll 4
-      for (int j = 0; j < W::K; ++j) next.piece[j] = max_piece(v.piece[j], next.piece[j]);
-    });
+        for (int j = 0; j < W::K; ++j) next.piece[j] = max_piece(v.piece[j], next.piece[j]);
+      });
+  if (ahead != nullptr) {
     max = largest(next);
     if (const std::size_t whole = n - n % V::lanes; whole < n) {
       const double last = largest(load_first<V>(ahead + whole * sizeof(In), n - whole, -Number<F>::infinity, type<In>));
       if (last > max) max = last;
     }
-  } else {
-    sum = exp_sum<In, V, terms>(x, n, out.ref, 0, [](std::size_t, const auto*) {});
   }
   out.sum = sum.high, out.lost = sum.low;
 }

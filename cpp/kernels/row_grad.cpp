@@ -33,8 +33,8 @@ static double row_dot(Bytes g, Bytes y, std::size_t n) {
   Dot dot[2];
   for (std::size_t i = 0; i < n; i += V::lanes) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
-    prefetch(g + i * sizeof(In) + fetch_ahead);
-    prefetch(y + i * sizeof(In) + fetch_ahead);
+    prefetch<V::lanes * sizeof(In)>(g + i * sizeof(In) + fetch_ahead);
+    prefetch<V::lanes * sizeof(In)>(y + i * sizeof(In) + fetch_ahead);
     const V a = load_first<V>(g + i * sizeof(In), left, 0, type<In>);
     add(dot, a, Formula<V>::weighted ? load_first<V>(y + i * sizeof(In), left, 0, type<In>) : splat<V>(1));
   }

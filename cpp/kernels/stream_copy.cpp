@@ -7,8 +7,8 @@ namespace vastmax::VM_ISA {
 
 static void stream_copy(Bytes x, OutBytes y, std::size_t n) {
   using V = vec<float>;
-  const auto same = [](V v) __attribute__((always_inline)) { return v; };
-  map_inputs<float, V>(y, n, true, same, Input<float, V>{x});
+  const auto same = [](auto v) __attribute__((always_inline)) { return v; };
+  map_inputs<float, V>(y, n, true, same, same, Input<float>{x});
 }
 
 void fill_stream_copy(Kernels& k) { k.stream_copy = stream_copy; }

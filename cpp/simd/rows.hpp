@@ -12,9 +12,9 @@ inline constexpr const T* type = nullptr;  // names a storage type in a call
 template <class T>
 inline constexpr T* to_type = nullptr;
 
-// How far ahead of a read its line is asked for, into second-level cache: hardware alone kept DRAM half idle here
-// (docs/measured.md).
-inline constexpr std::size_t fetch_ahead = 4096;
+// How far ahead of a read its line is asked for: the processor's own prefetching depends on where the loads of a loop
+// happen to lie, and loses half of DRAM's speed where that is unlucky (docs/measured.md).
+inline constexpr std::size_t fetch_ahead = 2048;
 
 // Elements [i, i + lanes) of an input, or the first `left` of them.
 template <class In>
@@ -22,7 +22,7 @@ struct Input {
   Bytes at;
   template <class V>
   VM_MEMBER V whole(std::size_t i) const {
-    if constexpr (V::lanes > 1) prefetch_lines<V::lanes * sizeof(In)>(at + i * sizeof(In) + fetch_ahead);
+    if constexpr (V::lanes > 1) prefetch<V::lanes * sizeof(In)>(at + i * sizeof(In) + fetch_ahead);
     return load<V>(at + i * sizeof(In), type<In>);
   }
   template <class V>
@@ -167,12 +167,16 @@ VM_INLINE V max_lanes(Bytes x, std::size_t n) {
   if (i < n) m[0] = max(load_first<V>(x + i * sizeof(In), n - i, -Number<F>::infinity, type<In>), m[0]);
   return max(max(m[0], m[1]), max(m[2], m[3]));
 }
-template <class V>
-VM_INLINE double largest(V m) {
-  const Lanes<V> lanes(m);
-  auto top = lanes.at[0];
-  for (int i = 1; i < V::lanes; ++i) top = lanes.at[i] > top ? lanes.at[i] : top;
-  return static_cast<double>(top) + 0.0;  // -0 becomes +0
+template <class P, int K>
+VM_INLINE double largest(Wide<P, K> m) {  // short: whoever waits for it asks memory for nothing (docs/measured.md)
+#pragma GCC unroll 16
+  for (int i = 1; i < K; ++i) m.piece[0] = max_piece(m.piece[i], m.piece[0]);
+  Lanes<Wide<P, 1>> lane(Wide<P, 1>{{m.piece[0]}});
+#pragma GCC unroll 4
+  for (int n = P::lanes / 2; n >= 1; n /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) lane.at[i] = lane.at[i + n] > lane.at[i] ? lane.at[i + n] : lane.at[i];
+  return static_cast<double>(lane.at[0]) + 0.0;  // -0 becomes +0
 }
 
 }  // namespace vastmax::VM_ISA
