@@ -19,7 +19,10 @@ ISAS = tuple(vastmax.available_isas())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests run only when asked for: `-m slow`."""
+    """Slow tests run only when asked for: `-m slow`. What runs on each instruction set anyway needs no forced one."""
+    for item in items:
+        if "isa" in getattr(item, "fixturenames", ()):
+            item.add_marker("any_isa")
     if config.option.markexpr:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

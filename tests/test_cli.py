@@ -35,6 +35,7 @@ from vastmax.cli import (
     words,
 )
 
+pytestmark = pytest.mark.any_isa
 HAS_DEMO = all(importlib.util.find_spec(name) for name in ("wordsegment", "scipy"))
 needs_demo = pytest.mark.skipif(not HAS_DEMO, reason="without the extra demo")
 

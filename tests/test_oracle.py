@@ -13,6 +13,7 @@ import pytest
 import inputs
 import oracle
 
+pytestmark = pytest.mark.any_isa
 RELATIVE = mpmath.mpf(2) ** -90  # 2**37 times finer than the narrowest contract, 4 ULP of float64
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import contracts
 import vastmax
+from vastmax import _core
 
 Array = np.ndarray[Any, Any]
 REFERENCE_ISA = vastmax.available_isas()[-1]
@@ -266,16 +267,19 @@ def test_batch_position(isa: str, dtype: Any) -> None:
         assert [np.ascontiguousarray(row).tobytes() for row in p] == alone
 
 
-def test_small_calls_take_a_short_road_to_the_same_bits(isa: str, dtype: Any) -> None:
-    """The call with no options may be served by another entry than the one with all of them spelled out."""
+def test_small_calls_take_a_short_road_to_the_same_bits(dtype: Any) -> None:
+    """A call without options has an entry of its own, which any `config`, as in the isa fixture, leads past."""
+    short = dtype.name != "bfloat16"
     for n in (1, 2, 16, 100, 4096, 33_000):
         x = np.random.default_rng(n).standard_normal(n).astype(dtype)
-        for f in (vastmax.softmax, vastmax.log_softmax):
-            assert f(x).tobytes() == f(x, axis=0, temperature=None, where=None, out=np.empty_like(x)).tobytes()
-            assert f(x).tobytes() == f(x[None])[0].tobytes()
-        assert vastmax.logsumexp(x).tobytes() == vastmax.logsumexp(x[None], axis=1)[0].tobytes()
-        for f in (vastmax.softplus, vastmax.sigmoid, vastmax.log_sigmoid):
-            assert f(x).tobytes() == f(x, out=np.empty_like(x)).tobytes() == f(x[:, None]).tobytes()
+        for f in (vastmax.softmax, vastmax.log_softmax, vastmax.softplus, vastmax.sigmoid, vastmax.log_sigmoid):
+            assert (getattr(_core, f"{f.__name__}_plain")(x, None) is not None) == short
+            got = f(x).tobytes(), f(x, out=np.empty_like(x)).tobytes(), f(x[None])[0].tobytes()
+            with vastmax.config(device="cpu"):
+                assert {f(x).tobytes()} == {*got}
+        got = vastmax.logsumexp(x).tobytes(), vastmax.logsumexp(x[None], axis=-1)[0].tobytes()
+        with vastmax.config(device="cpu"):
+            assert {vastmax.logsumexp(x).tobytes()} == {*got}
 
 
 def test_zero_stride(isa: str, dtype: Any) -> None:
