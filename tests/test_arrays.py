@@ -505,6 +505,15 @@ def test_weights_dtypes() -> None:
     assert vastmax.logsumexp(np.array([1, 2]), b=np.array([1, 2], np.float32)).dtype == np.float64
 
 
+def test_values_that_a_cast_cannot_keep_raise_no_warning() -> None:
+    """Warnings are errors here."""
+    signalling = np.array([0x7FA00000], np.uint32).view(np.float32)
+    assert np.isnan(vastmax.softmax_backward(signalling, np.ones(1))).all()
+    assert np.isnan(vastmax.logsumexp(signalling, b=np.ones(1)))
+    with raises(ValueError, "softmax", "temperature", "inf"):
+        vastmax.softmax(np.zeros(3), temperature=np.longdouble("1e4000"))
+
+
 # Gradients
 
 

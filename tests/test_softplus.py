@@ -183,3 +183,17 @@ def test_shapes_and_strides(dtype: Any) -> None:
             assert got.dtype == dtype
             np.testing.assert_array_equal(got, f(np.ascontiguousarray(view)))
         np.testing.assert_array_equal(f(x).ravel(), flat)
+
+
+@pytest.mark.parametrize("op", ["softplus", "softplus_backward"])
+def test_beta_out_of_the_range_of_the_dtype(op: str, dtype: Any) -> None:
+    """Else it, or its inverse, would round to 0 or inf, and the result be NaN."""
+    x = np.array([0.0, 1.0, -1.0, np.inf, -np.inf]).astype(dtype)
+    arguments = (x,) if op == "softplus" else (np.ones_like(x), x)
+    info = np.finfo(np.float64 if dtype == np.float64 else np.float32)
+    least, most = float(info.tiny), float(info.max)
+    for bad in (most * 2, least / 2, 10**400, 5e-324):
+        with pytest.raises(ValueError, match=rf"{op}: beta is .*; accepted: .*{dtype.name}"):
+            getattr(vastmax, op)(*arguments, bad)
+    for good in (least, 1.0, most):
+        assert not np.isnan(getattr(vastmax, op)(*arguments, good)).any()

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import sys
-from math import prod
+from math import inf, prod
+from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 F32 = np.dtype(np.float32)
 F64 = np.dtype(np.float64)
+_NORMAL = {kind: (float(np.finfo(kind).tiny), float(np.finfo(kind).max)) for kind in (F32, F64)}
 _FLOATS = frozenset(np.dtype(t).num for t in (np.float16, np.float32, np.float64))
 _ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
 
@@ -64,13 +66,29 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
     if len(kinds) == 1:
         return arrays
     kind = F64 if F64 in kinds else F32
-    return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
+    with np.errstate(all="ignore"):  # a signalling NaN
+        return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
 
 
 def joining(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value`, given beside logits of `dtype`. Integers and bare numbers take that dtype, floats keep theirs."""
     bare = type(value) in (bool, int, float) or _plain(op, argument, value).dtype.kind in "iub"
     return floats(op, argument, value, dtype if bare else None)
+
+
+def sharpness(op: str, beta: object, dtype: np.dtype[Any]) -> float:
+    """Check `beta=`: a normal number of the type that arrays of `dtype` are computed in, so that its inverse is one."""
+    least, most = _NORMAL[reduction_dtype(dtype)]
+    accepted = f"a number > 0, from {least:.3g} to {most:.3g} for {dtype}"
+    if not isinstance(beta, Real):  # NumPy's real scalars are
+        raise TypeError(message(op, "beta", f"is {beta!r}", accepted))
+    try:
+        value = float(beta)
+    except OverflowError:  # a vast int
+        value = inf
+    if not least <= value <= most:
+        raise ValueError(message(op, "beta", f"is {beta!r}", accepted))
+    return value
 
 
 def destination(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
@@ -177,7 +195,8 @@ class Rows:
         t = _plain(self._op, "temperature", value)
         if t.dtype.kind not in "fiub" and not _is_float(t.dtype):
             raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
-        t = t.astype(F64, copy=False)
+        with np.errstate(all="ignore"):  # longdouble overflows to inf
+            t = t.astype(F64, copy=False)
         good = np.isfinite(t) & (t > 0)
         if not good.all():
             raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))

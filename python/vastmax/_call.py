@@ -162,32 +162,34 @@ def row_grad(
     return _arrays.unwrap(y, out)
 
 
-def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: float = 1.0) -> Array:
+def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: object = 1) -> Array:
     """Run an op that maps each element alone."""
     _expect_cpu(op, x)
     values = _arrays.floats(op, "x", x, dtype)
+    sharpness = _arrays.sharpness(op, beta, values.dtype)
     y = _arrays.destination(op, out, values.shape, values.dtype)
     rest = _options(op, 1, values.size, values.dtype)
     if y is None:
         y = _arrays.like(values)
     else:
         values = _arrays.apart(values, y)
-    getattr(_core, op)(*_arrays.flowing(values, y), beta, *rest)
+    getattr(_core, op)(*_arrays.flowing(values, y), sharpness, *rest)
     return _arrays.unwrap(y, out)
 
 
 def elementwise_grad(
-    op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: float = 1.0
+    op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: object = 1
 ) -> Array:
     """Run the backward op of an element-wise one; `argument` names what it saved."""
     grad, kept = _pair(op, grad_output, argument, saved)
+    sharpness = _arrays.sharpness(op, beta, kept.dtype)
     y = _arrays.destination(op, out, kept.shape, kept.dtype)
     rest = _options(op, 1, kept.size, kept.dtype)
     if y is None:
         y = _arrays.like(kept)
     else:
         grad, kept = _arrays.apart(grad, y), _arrays.apart(kept, y)
-    getattr(_core, op)(*_arrays.flowing(grad, kept, y), beta, *rest)
+    getattr(_core, op)(*_arrays.flowing(grad, kept, y), sharpness, *rest)
     return _arrays.unwrap(y, out)
 
 
