@@ -7,6 +7,8 @@ import doctest
 import importlib
 import inspect
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,22 @@ def test_paths_in_documents_exist(document: Path) -> None:
         if "://" not in path and not (document.parent / path).exists():
             missing.append(path)
     assert not missing
+
+
+@source_tree
+@pytest.mark.skipif(shutil.which("c++") is None, reason="without a C++ compiler")
+def test_the_example_op_compiles(tmp_path: Path) -> None:
+    """The formula and the line of ops.def that docs/adding_an_op.md shows, in the kernel it names."""
+    formula, listed = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs/adding_an_op.md").read_text(), re.DOTALL)
+    shutil.copytree(ROOT / "cpp", tmp_path / "cpp")
+    (tmp_path / f"cpp/ops/{EXAMPLE}.hpp").write_text(formula)
+    with (tmp_path / "cpp/ops.def").open("a") as ops:
+        ops.write(listed)
+    kernel = tmp_path / "cpp/kernels/elementwise.cpp"
+    kernel.write_text(kernel.read_text().replace("#include", f'#include "ops/{EXAMPLE}.hpp"\n#include', 1))
+    options = "-std=c++20 -fsyntax-only -Wall -Wextra -Werror -DVM_ISA=scalar -Icpp -Icpp/include".split()
+    run = subprocess.run(["c++", *options, str(kernel)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 @source_tree
