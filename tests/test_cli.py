@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import itertools
 import json
@@ -218,6 +219,16 @@ def test_bench_of_one_array(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert (result["machine"]["isa"], result["machine"]["threads"]) == ("scalar", 1)
     assert {"vastmax", "read roof", "copy roof", "streamed copy"} <= {*result["cases"][0]["timings"]}
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_of_an_op_without_quick_cases() -> None:
+    options = argparse.Namespace(op="sigmoid", shape=None, dtype=None, quick=True)
+    assert {case.op for case in bench._chosen(options)} == {"sigmoid"}
+
+
+def test_bench_plot_into_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["bench", "--plot", "/no/such/folder/ratios.png"]) == 2
+    assert "/no/such/folder" in capsys.readouterr().err
 
 
 def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
     if options.plot and not chart.available():
         print(f"--plot needs matplotlib: {chart.INSTALL}", file=sys.stderr)
         return 2
+    if options.plot and not Path(options.plot).parent.is_dir():  # said before minutes of measuring
+        print(f"--plot: no folder {Path(options.plot).parent}", file=sys.stderr)
+        return 2
     out = screen.open_screen(silent=options.json)
     asked = options.isa or options.threads
     with vastmax.config(isa=options.isa, threads=options.threads) if asked else nullcontext():  # as users call it
@@ -111,7 +115,8 @@ def _chosen(options: argparse.Namespace) -> list[Case]:
         op, shape = options.op or "softmax", options.shape or (64, 128_256)
         return [Case(op, shape, options.dtype or "float32")]
     cases = [case for case in TABLE if options.op in (None, case.op) and _possible(case)]
-    return [case for case in cases if case.quick] if options.quick else cases
+    quick = [case for case in cases if case.quick] if options.quick else []
+    return quick or cases
 
 
 def _possible(case: Case) -> bool:
