@@ -31,19 +31,22 @@ struct Input {
   }
 };
 
-// y[i] = op(inputs[i]...) for i < n, where `many` is op on a Batch.  A partial vector leads up to the first whole cache
+// y[i] = op(inputs[i]...) for i < n, where `many` is op on a Batch.  Partial vectors lead up to the first whole cache
 // line, which streaming stores need and others like: a store across two lines takes twice as long.
 template <class Out, class V, class Many, class Op, class... Ins>
 VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Many& many, const Op& op, Ins... in) {
   using B = Batch<V>;
-  constexpr std::size_t lanes = V::lanes, whole = B::lanes, bytes = lanes * sizeof(Out), worth_it = 8 * whole;
+  constexpr std::size_t lanes = V::lanes, whole = B::lanes, line = 64, worth_it = 8 * whole;
   std::size_t i = 0;
-  const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % bytes;
+  const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(y) % line;
   const bool can_align = misaligned % sizeof(Out) == 0;
   if (can_align && misaligned != 0 && (streaming || n >= worth_it)) {
-    const std::size_t lead = (bytes - misaligned) / sizeof(Out);
-    i = lead < n ? lead : n;
-    store_first(y, i, op(in.template some<V>(0, i)...), to_type<Out>);
+    const std::size_t lead = (line - misaligned) / sizeof(Out), end = lead < n ? lead : n;
+    for (; i < end; i += lanes) {
+      const std::size_t some = end - i < lanes ? end - i : lanes;
+      store_first(y + i * sizeof(Out), some, op(in.template some<V>(i, some)...), to_type<Out>);
+    }
+    i = end;
   }
   if (streaming && can_align)
     for (; i + whole <= n; i += whole) stream(y + i * sizeof(Out), many(in.template whole<B>(i)...), to_type<Out>);

@@ -160,7 +160,14 @@ VM_INLINE void store(std::byte* at, Wide<P, K> a, T*) {
 }
 template <class T, class P, int K>
 VM_INLINE void stream(std::byte* at, Wide<P, K> a, T*) {
-  VM_EACH(i) stream_piece(reinterpret_cast<T*>(at) + i * P::lanes, a.piece[i]);
+  T* const y = reinterpret_cast<T*>(at);
+#ifdef VM_STREAM_PAIRS
+  if constexpr (sizeof(T) == 2 && K % 2 == 0) {
+    VM_UNROLL_PIECES for (int i = 0; i < K; i += 2) stream_pair(y + i * P::lanes, a.piece[i], a.piece[i + 1]);
+    return;
+  }
+#endif
+  VM_EACH(i) stream_piece(y + i * P::lanes, a.piece[i]);
 }
 
 #ifdef VM_MASKED_MEMORY
