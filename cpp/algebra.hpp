@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The normaliser of a stretch of logits and how two of them merge: what lanes, threads and shards of a vocabulary
-// share.
+// The normaliser of a stretch of logits, how two of them merge and what a row's formula needs of it: what lanes,
+// threads, backends and shards of a vocabulary share.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
-#include <limits>
+#include <cstdint>
 
 // Kernels include this too: nothing here may become a function that two sets of compiler flags share (simd/isa.hpp).
+#ifdef __CUDACC__
+#define VM_SHARED [[gnu::always_inline]] inline __host__ __device__
+#else
 #define VM_SHARED [[gnu::always_inline]] inline
+#endif
 
 namespace vastmax {
 
@@ -22,6 +27,8 @@ struct Partial {
 // that can show in a result is a normal number, and so is a scale of 2^-33 or more times it.
 template <class F>
 inline constexpr int head_room = sizeof(F) == 4 ? 64 : 500;
+
+inline constexpr double infinity = __builtin_inf();
 
 // Up to here k ln2 in simd/math.hpp stays exact and k - ref fits the exponent arithmetic.  Beyond, x - max is exact
 // wherever e^(x - max) is not 0 (Sterbenz), so the stretch is shifted by max first.
@@ -48,7 +55,7 @@ struct TwoSum {
 // log1p keeps what is left.
 class Norm {
  public:
-  double max = -std::numeric_limits<double>::infinity(), top = 0, top_lost = 0;
+  double max = -infinity, top = 0, top_lost = 0;
   TwoSum others;
   int ref = 0;
   std::size_t where = 0;  // the block that holds max; the first one of several
@@ -56,7 +63,7 @@ class Norm {
 
   // `ratio(from, to)` is e^(base_from - base_to) 2^(ref_from - ref_to).
   template <class Ratio>
-  void merge(const Partial& part, std::size_t block, Ratio ratio) {
+  VM_SHARED void merge(const Partial& part, std::size_t block, Ratio ratio) {
     if (part.max > max || block == 0) {
       const Partial before{max, top, top_lost, ref};
       const double factor = top == 0 && others.high == 0 ? 0 : ratio(before, part);
@@ -70,7 +77,89 @@ class Norm {
       others.low += part.lost * factor;
     }
   }
-  double sum() const { return (others.low + top_lost) + (others.high + top); }
+  VM_SHARED double sum() const { return (others.low + top_lost) + (others.high + top); }
+
+  // A row with a NaN, a +inf, nothing but -inf, or everything masked.
+  VM_SHARED bool special() const { return !(max > -infinity && max < infinity) || sum() != sum(); }
+  VM_SHARED bool has_nan() const { return sum() != sum() && seen; }
 };
+
+// What a formula knows of its row besides the logits.
+struct RowParams {
+  double ref = 0;         // exponent that ScaledExp divides by
+  double max = 0;         // largest logit
+  double scale = 0;       // 1 / sum, in the unit of the largest term
+  double correction = 0;  // what rounding took from scale: 1 / sum = scale (1 + correction)
+  double log = 0;         // -log(sum / e^max), never -0
+  double grad = 0;        // gradient of the row's result, or the row's dot product
+};
+
+// Below, `math` has exp_scaled, exp_difference, log1p and peak_error (kernels/norm.hpp), and `rest()` is the sum of the
+// block that holds the row's largest logit, without it.
+
+// e^(max - base) 2^-ref
+template <class Math>
+VM_SHARED double top_of(const Math& math, double max, int ref) {
+  return math.exp_scaled(shifted(max) ? 0 : max, ref);
+}
+
+template <class Math>
+VM_SHARED double ratio(const Math& math, const Partial& from, const Partial& to) {
+  if (from.max == -infinity) return 0;
+  if (to.max == infinity || to.max == -infinity) return 0;  // the row is special; its sum does not matter
+  if (!shifted(from.max) && !shifted(to.max)) return ldexp(1.0, from.ref - to.ref);
+  return math.exp_difference(from.max - to.max) * top_of(math, to.max, to.ref) / top_of(math, from.max, from.ref);
+}
+
+// sum / e^max - 1, to full relative accuracy: below 1 the largest logit is left out of the sum rather than subtracted
+// from it.
+template <class Math, class Rest>
+VM_SHARED double over_max(const Math& math, const Norm& norm, const Rest& rest) {
+  const double top = top_of(math, norm.max, norm.ref), sum = norm.sum();
+  if (sum > 1.75 * top) return (sum - top) / top;  // two equal logits make 2, give or take a rounding
+  return (norm.others.value() + rest()) / top;
+}
+
+template <class Math, class Rest>
+VM_SHARED double log_sum(const Math& math, const Norm& norm, const Rest& rest) {
+  if (norm.has_nan()) return __builtin_nan("");
+  if (!norm.seen) return -infinity;
+  return norm.special() ? norm.max : norm.max + math.log1p(over_max(math, norm, rest));
+}
+
+// 1 / sum as scale (1 + correction), in a type that holds neither exactly.
+template <class F>
+VM_SHARED void reciprocal(const TwoSum& sum, RowParams& row) {
+  row.scale = static_cast<F>(1 / sum.value());
+  row.correction = fma(-row.scale, sum.high, 1.0) - row.scale * sum.low;
+}
+
+template <class F, class Math, class Rest>
+VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& norm, const Rest& rest) {
+  RowParams row;
+  if (norm.special()) return row;
+  row.ref = norm.ref;
+  row.max = shifted(norm.max) ? 0 : norm.max;
+  if (logarithm) {
+    row.log = 0.0 - math.log1p(over_max(math, norm, rest));
+  } else {
+    TwoSum sum = norm.others;
+    sum.add(norm.top);
+    sum.add(math.peak_error(row.max, norm.ref));
+    sum.scale(ldexp(1.0, -head_room<F>));  // to the unit of the largest term, so that a scale stays a normal number
+    reciprocal<F>(sum, row);
+  }
+  return row;
+}
+
+// What a special row holds at each entry: see the table of special values.
+enum class Special : std::uint8_t { zero, minus_infinity, nan };
+enum class Role : std::uint8_t { probability, log_probability, gradient };
+VM_SHARED Special special_value(Role role, bool row_has_nan, double max, bool in, bool at_infinity) {
+  if (!in) return role == Role::log_probability ? Special::minus_infinity : Special::zero;
+  if (row_has_nan) return Special::nan;
+  if (role == Role::log_probability && max == infinity && !at_infinity) return Special::minus_infinity;
+  return role == Role::gradient && max == -infinity ? Special::zero : Special::nan;
+}
 
 }  // namespace vastmax

@@ -6,7 +6,6 @@ namespace vastmax {
 namespace {
 
 // Special numbers in the bits of a dtype.
-enum class Special { zero, minus_infinity, nan };
 std::uint64_t bits(DType d, Special s) {
   constexpr std::uint64_t table[dtype_count][3] = {{0, 0xfc00, 0x7e00},
                                                    {0, 0xff80, 0x7fc0},
@@ -15,11 +14,8 @@ std::uint64_t bits(DType d, Special s) {
   return table[static_cast<int>(d)][static_cast<int>(s)];
 }
 
-// 1 / sum as scale (1 + correction), in a type that holds neither exactly.
-template <class F>
-void reciprocal(const TwoSum& sum, RowParams& row) {
-  row.scale = static_cast<F>(1 / sum.value());
-  row.correction = std::fma(-row.scale, sum.high, 1) - row.scale * sum.low;
+constexpr Role role(Op op) {
+  return op == Op::softmax ? Role::probability : op == Op::log_softmax ? Role::log_probability : Role::gradient;
 }
 
 class NormMap : NormRun {
@@ -29,49 +25,30 @@ class NormMap : NormRun {
 
  private:
   RowParams params(Op op, const Norm& norm, const Source& s, Scratch& scratch) const {
-    RowParams row;
-    if (special(norm)) return row;
-    row.ref = norm.ref;
-    row.max = shifted(norm.max) ? 0 : norm.max;
-    if (op == Op::log_softmax) {
-      row.log = 0.0 - all_.log1p(over_max(norm, s, scratch));
-    } else {
-      TwoSum sum = norm.others;
-      sum.add(norm.top);
-      sum.add(k_.peak_error(row.max, norm.ref));
-      // To the unit of the largest term, so that a scale stays a normal number.
-      sum.scale(std::ldexp(1.0, -(dtype_ == DType::float64 ? head_room<double> : head_room<float>)));
-      dtype_ == DType::float64 ? reciprocal<double>(sum, row) : reciprocal<float>(sum, row);
-      if (op == Op::logsumexp_backward) row.grad = load_number(grad_.row(loop_, s.row), reduced(dtype_)) / s.divisor;
-    }
+    const auto left = [&] { return rest(norm, s, scratch); };
+    const bool logarithm = op == Op::log_softmax;
+    RowParams row = dtype_ == DType::float64 ? row_params<double>(math(), logarithm, norm, left)
+                                             : row_params<float>(math(), logarithm, norm, left);
+    if (op == Op::logsumexp_backward) row.grad = load_number(grad_.row(loop_, s.row), reduced(dtype_)) / s.divisor;
     return row;
   }
 
-  // A row with a NaN, a +inf, nothing but -inf, or everything masked: see the table of special values.
   void map_special(Op op, const Norm& norm, const Source& s, std::size_t block, Scratch& scratch) const {
-    const bool nan_row = std::isnan(norm.sum()) && norm.seen;
     stage(s, block, 0, scratch.in);
     std::byte* to = y_.row(loop_, s.row) + static_cast<std::int64_t>(block * block_) * y_.step;
     const std::size_t compute = compute_size(dtype_);
-    const Special hidden = op == Op::log_softmax ? Special::minus_infinity : Special::zero;
     for (std::size_t i = 0; i < length(block); ++i, to += y_.step) {
-      Special value = Special::nan;
       const bool in = s.where == nullptr || s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] != 0;
-      if (!in)
-        value = hidden;
-      else if (!nan_row && op == Op::log_softmax && norm.max == INFINITY &&
-               load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) != INFINITY)
-        value = Special::minus_infinity;
-      else if (!nan_row && op == Op::logsumexp_backward && norm.max == -INFINITY)
-        value = Special::zero;
-      const std::uint64_t b = bits(dtype_, value);
+      const bool at_infinity =
+          load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) == INFINITY;
+      const std::uint64_t b = bits(dtype_, special_value(role(op), norm.has_nan(), norm.max, in, at_infinity));
       std::memcpy(to, &b, y_.item);
     }
   }
 
   void map_block(Op op, const Norm& norm, const RowParams& row, const Source& s, std::size_t block,
                  Scratch& scratch) const {
-    if (special(norm)) return map_special(op, norm, s, block, scratch);
+    if (norm.special()) return map_special(op, norm, s, block, scratch);
     const int index = static_cast<int>(op);
     const bool staged = !plain() || shifted(norm.max);
     if (staged) stage(s, block, shifted(norm.max) ? norm.max : 0, scratch.in);
@@ -114,7 +91,7 @@ void NormMap::run(Op op, const ConstView& x, const ConstView* grad, const View& 
         [&](const Group& g, GroupState& state, Scratch& scratch) {
           for (std::size_t c = 0; c < g.width; ++c) {
             state.row[c] = params(op, state.norm[c], source(g.first + c), scratch);
-            state.ordinary &= !special(state.norm[c]) && !shifted(state.norm[c].max);
+            state.ordinary &= !state.norm[c].special() && !shifted(state.norm[c].max);
           }
         },
         [&](const Group& g, std::size_t b, const GroupState& state, Scratch& scratch) {

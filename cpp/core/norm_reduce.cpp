@@ -12,9 +12,7 @@ class NormReduce : NormRun {
 
  private:
   double reduce(const Norm& norm, const Source& s, Scratch& scratch) const {
-    if (!norm.seen || norm.max == -INFINITY) return std::isnan(norm.sum()) && norm.seen ? NAN : -INFINITY;
-    if (special(norm)) return std::isnan(norm.sum()) ? NAN : norm.max;
-    return norm.max + all_.log1p(over_max(norm, s, scratch));
+    return log_sum(math(), norm, [&] { return rest(norm, s, scratch); });
   }
 };
 

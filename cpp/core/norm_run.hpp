@@ -51,30 +51,25 @@ class NormRun : protected RowRun {
     return part;
   }
 
-  double ratio(const Partial& from, const Partial& to) const {
-    if (from.max == -INFINITY) return 0;
-    if (std::isinf(to.max)) return 0;  // the row is special; its sum does not matter
-    if (!shifted(from.max) && !shifted(to.max)) return std::ldexp(1.0, from.ref - to.ref);
-    return all_.exp_difference(from.max - to.max) * top_of(to.max, to.ref) / top_of(from.max, from.ref);
-  }
-  // e^(max - base) 2^-ref
-  double top_of(double max, int ref) const { return all_.exp_scaled(shifted(max) ? 0 : max, ref); }
+  struct Math {
+    const Kernels& all;
+    const DTypeKernels& k;
+    double exp_scaled(double x, int ref) const { return all.exp_scaled(x, ref); }
+    double exp_difference(double x) const { return all.exp_difference(x); }
+    double log1p(double x) const { return all.log1p(x); }
+    double peak_error(double max, int ref) const { return k.peak_error(max, ref); }
+  };
+  Math math() const { return {all_, k_}; }
 
   void merge(Norm& norm, const Partial& part, std::size_t block) const {
-    norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(from, to); });
+    norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(math(), from, to); });
   }
 
-  // sum / e^max - 1, to full relative accuracy: below 1 the largest logit is left out of the sum rather than subtracted
-  // from it.
-  double over_max(const Norm& norm, const Source& s, Scratch& scratch) const {
-    const double top = top_of(norm.max, norm.ref), sum = norm.sum();
-    if (sum > 1.75 * top) return (sum - top) / top;  // two equal logits make 2, give or take a rounding
+  double rest(const Norm& norm, const Source& s, Scratch& scratch) const {
     const double shift = shifted(norm.max) ? norm.max : 0;
     stage(s, norm.where, shift, scratch.in);
-    return (norm.others.value() + k_.rest(scratch.in, length(norm.where), norm.max - shift, norm.ref)) / top;
+    return k_.rest(scratch.in, length(norm.where), norm.max - shift, norm.ref);
   }
-
-  static bool special(const Norm& norm) { return !std::isfinite(norm.max) || std::isnan(norm.sum()); }
 
   // What is read after a block, if it is as long: the next block, or the next row where each is a single one.  `more`:
   // another row follows.

@@ -25,16 +25,6 @@ inline constexpr int op_count = 0
     ;
 #undef VM_OP
 
-// What a formula knows of its row besides the logits.
-struct RowParams {
-  double ref = 0;         // exponent that ScaledExp divides by
-  double max = 0;         // largest logit
-  double scale = 0;       // 1 / sum, in the unit of the largest term
-  double correction = 0;  // what rounding took from scale: 1 / sum = scale (1 + correction)
-  double log = 0;         // -log(sum / e^max), never -0
-  double grad = 0;        // gradient of the row's result, or the row's dot product
-};
-
 // How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift,
 // then the mask.
 struct Staging {

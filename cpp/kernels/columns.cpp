@@ -4,6 +4,7 @@
 // live in first-level cache.
 #include "kernels/fill.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/terms.hpp"
 #include "ops/log_softmax.hpp"
 #include "ops/logsumexp_backward.hpp"
 #include "ops/softmax.hpp"

@@ -4,6 +4,7 @@
 #include "kernels/norm.hpp"
 
 #include "kernels/fill.hpp"
+#include "kernels/terms.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -64,18 +65,6 @@ static double rest(Bytes staged, std::size_t n, double max, int ref) {
   return exp_sum<F, wide<F>, Terms::below_max>(staged, n, ref, max, [](std::size_t, const auto*) {}).value();
 }
 
-// A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put
-// back, a row of one logit gives exactly 1.
-template <class F>
-static double peak_error(double max, int ref) {
-  using V = vec<F>;
-  const auto e = ScaledExp<V>(splat<V>(static_cast<F>(ref))).parts(splat<V>(static_cast<F>(max)));
-  const V one = splat<V>(1), sum = fma(e.slope, e.r, one);
-  const V error = fma(e.slope, e.r, one - sum);
-  return static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]) *
-         static_cast<double>(Lanes<V>(error).at[0]);
-}
-
 // logsumexp with weights: b e^(a - max) in float64 whatever the dtype, because signed terms may cancel.  A term of
 // weight 0 is nothing, even where a is infinite or NaN.
 template <class F>
@@ -110,13 +99,17 @@ static void weighted(Bytes a, Bytes b, std::size_t n, double max, TwoSum& out) {
   out.low += lost;
 }
 
-using One = vec<double>;  // of which the first lane counts
-static double exp_scaled(double x, int ref) {
-  return Lanes<One>(ScaledExp<One>(splat<One>(static_cast<double>(ref)))(splat<One>(x))).at[0];
+static double exp_scaled(double x, int ref) { return RowMath<double>::exp_scaled(x, ref); }
+static double exp_difference(double x) { return RowMath<double>::exp_difference(x); }
+static double log1p_one(double x) { return RowMath<double>::log1p(x); }
+static double log_one(double x) {
+  using One = vec<double>;
+  return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0];
 }
-static double exp_difference(double x) { return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500; }
-static double log1p_one(double x) { return Lanes<One>(log1p(splat<One>(x))).at[0]; }
-static double log_one(double x) { return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0]; }
+template <class F>
+static double peak_error(double max, int ref) {
+  return RowMath<F>::peak_error(max, ref);
+}
 
 void fill_norm(Kernels& k) {
   k.exp_scaled = exp_scaled;

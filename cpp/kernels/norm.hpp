@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reference exponent of a block and the terms of its sum, shared by rows and columns.
+// What rows, columns and both backends share: the reference exponent of a block, and the float64 arithmetic that
+// finishes a row.
 #pragma once
 
-#include "simd/rows.hpp"
+#include "algebra.hpp"
+#include "simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -12,37 +14,27 @@ VM_INLINE int reference(double max) {
   return static_cast<int>(exponent < 0 ? exponent - 0.5 : exponent + 0.5) - head_room<F>;
 }
 
-// Brief terms are for results of 16 bits; what is below the maximum may be far below.
-enum class Terms { exact, brief, below_max };
+// Of the double vectors here the first lane counts.
+template <class F>
+struct RowMath {
+  using One = vec<double>;
 
-template <Terms terms, class V>
-VM_INLINE V exp_terms(V x, V ref) {
-  if constexpr (V::K <= 4) {
-    const ScaledExp<V> exp(ref);
-    if constexpr (terms == Terms::brief)
-      return exp.brief(x);
-    else
-      return exp(x);
-  } else {
-    using One = PerPiece<V>;
-    for (int i = 0; i < V::K; ++i) x.piece[i] = exp_terms<terms>(One{{x.piece[i]}}, One{{ref.piece[i]}}).piece[0];
-    return x;
+  VM_MEMBER static double exp_scaled(double x, int ref) {
+    return Lanes<One>(ScaledExp<One>(splat<One>(static_cast<double>(ref)))(splat<One>(x))).at[0];
   }
-}
+  VM_MEMBER static double exp_difference(double x) { return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500; }
+  VM_MEMBER static double log1p(double x) { return Lanes<One>(vastmax::VM_ISA::log1p(splat<One>(x))).at[0]; }
 
-template <class V, Terms terms>
-struct SumOfTerms {
-  using type = Sum<V>;
+  // A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put
+  // back, a row of one logit gives exactly 1.
+  VM_MEMBER static double peak_error(double max, int ref) {
+    using V = vec<F>;
+    const auto e = ScaledExp<V>(splat<V>(static_cast<F>(ref))).parts(splat<V>(static_cast<F>(max)));
+    const V one = splat<V>(1), sum = fma(e.slope, e.r, one);
+    const V error = fma(e.slope, e.r, one - sum);
+    return static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]) *
+           static_cast<double>(Lanes<V>(error).at[0]);
+  }
 };
-template <>
-struct SumOfTerms<F32, Terms::brief> {
-  using type = PlainSum;
-};
-template <>
-struct SumOfTerms<F32, Terms::below_max> {
-  using type = WideSum;
-};
-template <class V, Terms terms>
-using SumOf = typename SumOfTerms<V, terms>::type;
 
 }  // namespace vastmax::VM_ISA

@@ -14,7 +14,7 @@ struct Logit {
     using N = Number<F>;
     const V zero = splat<V>(0), one = splat<V>(1);
     const V s = (p + p) - one, z = s * s;
-    const V near_half = fma(s * z, polynomial(z, Coefficients<F>::atanh_tail), s + s);
+    const V near_half = fma(s * z, polynomial<typename Coefficients<F>::atanh_tail>(z), s + s);
     const auto tiny = p < splat<V>(N::unlift);  // lifted by a power of two, subnormals among them become normal
     const V odds = select(tiny, p * splat<V>(N::lift), p / (one - p));
     const V lifted = keep(tiny, splat<V>(static_cast<F>(sizeof(F) == 4 ? 64 : 500)));

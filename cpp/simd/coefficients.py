@@ -75,6 +75,8 @@ def literal(value, kind):
 
 def main():
     print("// SPDX-License-Identifier: Apache-2.0\n// Made by coefficients.py; edit that.\n#pragma once\n")
+    print('#include "simd/isa.hpp"\n')
+    print("// Functions, because device code cannot name a static array of the host.")
     print("namespace vastmax::VM_ISA {\n\ntemplate <class F>\nstruct Coefficients;\n")
     for kind in ("float", "double"):
         print(f"template <>\nstruct Coefficients<{kind}> {{")
@@ -84,8 +86,9 @@ def main():
             positive = mp.mpf(10) ** -12 if low == 0 else low
             found, error = remez(f, weight, positive, high, degrees[kind])
             print(f"  // {meaning}: relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
-            print(f"  static constexpr {kind} {name}[] = {{")
-            print("".join(f"      {literal(c, kind)},\n" for c in found) + "  };")
+            print(f"  struct {name} {{\n    static constexpr int count = {len(found)};")
+            print(f"    VM_MEMBER static constexpr {kind} at(int i) {{\n      constexpr {kind} c[] = {{")
+            print("".join(f"          {literal(c, kind)},\n" for c in found) + "      };\n      return c[i];\n    }\n  };")
         print("};\n")
     print("}  // namespace vastmax::VM_ISA")
 

@@ -12,13 +12,22 @@
 
 #include "vastmax/dtype.hpp"
 
+#ifdef __CUDACC__
+#define VM_INLINE [[gnu::always_inline]] static inline __device__
+#define VM_MEMBER [[gnu::always_inline]] inline __device__
+#define VM_UNROLL(n) _Pragma("unroll")
+#else
 #define VM_INLINE [[gnu::always_inline]] static inline
 #define VM_MEMBER [[gnu::always_inline]] inline
+#define VM_PRAGMA(text) _Pragma(#text)
+#define VM_UNROLL(n) VM_PRAGMA(GCC unroll n)
+#endif
 
 #define VM_ISA_HEADER_scalar "simd/vec_scalar.hpp"
 #define VM_ISA_HEADER_avx2 "simd/vec_avx2.hpp"
 #define VM_ISA_HEADER_avx512 "simd/vec_avx512.hpp"
 #define VM_ISA_HEADER_neon "simd/vec_neon.hpp"
+#define VM_ISA_HEADER_cuda "simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0007-one-formula-two-backends.md)
 #define VM_CONCAT_(a, b) a##b
 #define VM_CONCAT(a, b) VM_CONCAT_(a, b)
 

@@ -33,13 +33,21 @@ struct Number<double> {
   static constexpr double lift = 0x1p500, unlift = 0x1p-500;
 };
 
-// c[0] + c[1] x + ... by Horner: one chain per vector, and enough independent vectors in flight to hide its latency.
-template <class V, std::size_t N>
-VM_INLINE V polynomial(V x, const typename V::scalar (&c)[N]) {
-  V y = splat<V>(c[N - 1]);
-#pragma GCC unroll 32
-  for (std::size_t i = 1; i < N; ++i) y = fma(y, x, splat<V>(c[N - 1 - i]));
+// c(0) + c(1) x + ... by Horner: one chain per vector, and enough independent vectors in flight to hide its latency.
+template <class C, class V>
+VM_INLINE V polynomial(V x) {
+  V y = splat<V>(C::at(C::count - 1));
+  VM_UNROLL(32)
+  for (int i = C::count - 2; i >= 0; --i) y = fma(y, x, splat<V>(C::at(i)));
   return y;
+}
+
+// The sum of v and what came before, and what rounding took from it (Knuth's TwoSum).
+template <class V>
+VM_INLINE void two_sum(V& sum, V& lost, V v) {
+  const V next = sum + v, part = next - sum;
+  lost = lost + ((sum - (next - part)) + (v - part));
+  sum = next;
 }
 
 // x = k ln 2 + r with integer k.  x - k ln2_high is exact: both are multiples of 2^-24 (2^-53) and the difference is
@@ -74,7 +82,7 @@ struct ScaledExp {
   VM_MEMBER Parts parts(V x) const {
     const Reduced<V> at = reduce(x, bias);
     const V r = nfma(at.k, splat<V>(Number<F>::ln2_low), at.r);
-    return {r, fma(polynomial(r, Coefficients<F>::exp_tail), r, splat<V>(1)), at.rounded};
+    return {r, fma(polynomial<typename Coefficients<F>::exp_tail>(r), r, splat<V>(1)), at.rounded};
   }
   // What is below 2^-span counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN is not below.
   VM_MEMBER static auto counts(V rounded) { return not_less(rounded, splat<V>(Number<F>::integer - Number<F>::span)); }
@@ -94,7 +102,7 @@ struct ScaledExp {
   // e^x to 2^-13, for results that are rounded to 16 bits
   VM_MEMBER V brief(V x) const {
     const Reduced<V> at = reduce(x, bias);
-    const V e = fma(polynomial(at.r, Coefficients<float>::exp_short), at.r, splat<V>(1));
+    const V e = fma(polynomial<Coefficients<float>::exp_short>(at.r), at.r, splat<V>(1));
     return shift_exponent_where(counts(at.rounded), e, at.rounded);
   }
 };
@@ -125,10 +133,10 @@ struct ExpPair : PowerOfTwo<V> {
   VM_MEMBER explicit ExpPair(const Reduced<V>& at) : PowerOfTwo<V>(at.rounded) {
     const V one = splat<V>(1);
     if constexpr (brief) {
-      high = fma(polynomial(at.r, Coefficients<F>::exp_medium), at.r, one);
+      high = fma(polynomial<typename Coefficients<F>::exp_medium>(at.r), at.r, one);
       low = splat<V>(0);
     } else {
-      const V slope = fma(at.r * at.r, polynomial(at.r, Coefficients<F>::exp_tail), at.r);  // e^r - 1
+      const V slope = fma(at.r * at.r, polynomial<typename Coefficients<F>::exp_tail>(at.r), at.r);  // e^r - 1
       high = one + slope;
       low = nfma(at.k * high, splat<V>(N::ln2_low), slope - (high - one));
     }
@@ -150,7 +158,7 @@ class LogOnePlusExp {
     f_ = select(large_, half * (whole - one), whole);
     const V square = select(large_, f_, e.high) * f_;
     const V low = e.low * nfma(half, whole, one);  // times the derivative 1 / (1 + e), known to 12 %
-    const V tail = f_ * polynomial(f_, Coefficients<F>::log1p_tail);
+    const V tail = f_ * polynomial<typename Coefficients<F>::log1p_tail>(f_);
     rest_ = nfma(square, half, fma(square, tail, select(large_, fma(low, e.unit, splat<V>(N::ln2_low)), low)));
     small_ = e.scale(e.high + rest_);
   }
@@ -172,7 +180,7 @@ template <class V>
 class LogOnePlusExp<V, true> {
  public:
   VM_MEMBER explicit LogOnePlusExp(const ExpPair<V, true>& e)
-      : log_(e.scale(e.high * polynomial(e.high * e.unit, Coefficients<float>::log1p_slope))) {}
+      : log_(e.scale(e.high * polynomial<Coefficients<float>::log1p_slope>(e.high * e.unit))) {}
   VM_MEMBER V added_to(V base, V scale) const { return fma(log_, scale, base); }
 
  private:
@@ -190,7 +198,7 @@ VM_INLINE V log_pair(V x, V low) {
   const V s = f / (two + f);
   const V z = s * s;
   const V hfsq = half * f * f;
-  const V tail = z * polynomial(z, Coefficients<F>::atanh_tail);
+  const V tail = z * polynomial<typename Coefficients<F>::atanh_tail>(z);
   const V small = fma(k, splat<V>(N::ln2_low), low / x);
   return fma(k, splat<V>(N::ln2_high), f - (hfsq - fma(s, hfsq + tail, small)));
 }

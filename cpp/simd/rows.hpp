@@ -12,6 +12,16 @@ inline constexpr const T* type = nullptr;  // names a storage type in a call
 template <class T>
 inline constexpr T* to_type = nullptr;
 
+// A line wanted soon, into first-level cache; a stretch wanted later, into second-level cache.
+VM_INLINE void prefetch_later(const std::byte* at, std::size_t bytes) {
+  for (std::size_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 2);
+}
+template <std::size_t bytes>
+VM_INLINE void prefetch(const std::byte* at) {
+  VM_UNROLL(8)
+  for (std::size_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 3);
+}
+
 // How far ahead of a read its line is asked for: the processor's own prefetching depends on where the loads of a loop
 // happen to lie, and loses half of DRAM's speed where that is unlucky (docs/measured.md).
 inline constexpr std::size_t fetch_ahead = 2048;
@@ -55,16 +65,10 @@ VM_INLINE void map_inputs(OutBytes y, std::size_t n, bool streaming, const Many&
   if (i < n) store_first(y + i * sizeof(Out), n - i, op(in.template some<V>(i, n - i)...), to_type<Out>);
 }
 
-VM_INLINE void two_sum(F64& sum, F64& lost, F64 v) {
-  const F64 next = sum + v, part = next - sum;
-  lost = lost + ((sum - (next - part)) + (v - part));
-  sum = next;
-}
-
 // Sixteen lanes onto one: halves onto halves.
 VM_INLINE TwoSum fold(double (&at)[16]) {
   double lost[16] = {};
-#pragma GCC unroll 4
+  VM_UNROLL(4)
   for (int n = 8; n >= 1; n /= 2)
     for (int i = 0; i < n; ++i) {
       const double next = at[i] + at[i + n], part = next - at[i];
@@ -144,7 +148,7 @@ VM_INLINE TwoSum sum_of(std::size_t n, const Term& term) {
   std::size_t i = 0;
   for (; i + whole <= n; i += whole) {
     const B terms = term(i, whole, type<B>);
-#pragma GCC unroll 4
+    VM_UNROLL(4)
     for (int j = 0; j < B::K / V::K; ++j) sum.add(part<V>(terms, j));
   }
   for (; i + lanes <= n; i += lanes) sum.add(term(i, lanes, type<V>));
@@ -159,11 +163,11 @@ VM_INLINE V max_lanes(Bytes x, std::size_t n) {
   using F = typename V::scalar;
   constexpr std::size_t lanes = V::lanes, stripe = 4 * lanes;
   V m[4];
-#pragma GCC unroll 4
+  VM_UNROLL(4)
   for (auto& each : m) each = splat<V>(-Number<F>::infinity);
   std::size_t i = 0;
   for (; i + stripe <= n; i += stripe) {
-#pragma GCC unroll 4
+    VM_UNROLL(4)
     for (std::size_t j = 0; j < 4; ++j) m[j] = max(load<V>(x + (i + j * lanes) * sizeof(In), type<In>), m[j]);
   }
   for (; i + lanes <= n; i += lanes) m[0] = max(load<V>(x + i * sizeof(In), type<In>), m[0]);
@@ -172,13 +176,12 @@ VM_INLINE V max_lanes(Bytes x, std::size_t n) {
 }
 template <class P, int K>
 VM_INLINE double largest(Wide<P, K> m) {  // short: whoever waits for it asks memory for nothing (docs/measured.md)
-#pragma GCC unroll 16
+  VM_UNROLL(16)
   for (int i = 1; i < K; ++i) m.piece[0] = max_piece(m.piece[i], m.piece[0]);
   Lanes<Wide<P, 1>> lane(Wide<P, 1>{{m.piece[0]}});
-#pragma GCC unroll 4
-  for (int n = P::lanes / 2; n >= 1; n /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < n; ++i) lane.at[i] = lane.at[i + n] > lane.at[i] ? lane.at[i + n] : lane.at[i];
+  VM_UNROLL(4)
+  for (int n = P::lanes / 2; n >= 1; n /= 2) VM_UNROLL(8)
+  for (int i = 0; i < n; ++i) lane.at[i] = lane.at[i + n] > lane.at[i] ? lane.at[i + n] : lane.at[i];
   return static_cast<double>(lane.at[0]) + 0.0;  // -0 becomes +0
 }
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// No vectors: one lane a piece, any machine. __builtin_fma rounds once even where the machine has no FMA, so the bits
-// agree with the other sets; there it is slow.
+// No vectors: one lane a piece, any machine, and a lane of a warp on a GPU.  __builtin_fma rounds once even where the
+// machine has no FMA, so the bits agree with the other sets; there it is slow.
 #pragma once
 
 #include "simd/isa.hpp"
 
-#define VM_UNROLL_PIECES _Pragma("GCC unroll 1")  // sixteen pieces unrolled are minutes of compile time and no faster
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+#define VM_UNROLL_PIECES VM_UNROLL(1)  // sixteen pieces unrolled are minutes of compile time and no faster
 
 namespace vastmax::VM_ISA {
 
@@ -106,6 +111,14 @@ VM_INLINE Piece<F> keep_piece(bool m, Piece<F> a) {
   return {m ? a.v : F(0)};
 }
 
+#ifdef __CUDACC__
+// One instruction each; those of the hardware make another NaN.
+VM_INLINE float widen(Half h) { return __half2float(__ushort_as_half(h.bits)); }
+VM_INLINE Half narrow_half(float f) { return {f != f ? std::uint16_t{0x7e00} : __half_as_ushort(__float2half_rn(f))}; }
+VM_INLINE BFloat16 narrow_bfloat16(float f) {
+  return {f != f ? std::uint16_t{0x7fc0} : __bfloat16_as_ushort(__float2bfloat16_rn(f))};
+}
+#else
 VM_INLINE float widen(Half h) {
   const std::uint32_t sign = (h.bits & 0x8000u) << 16, magnitude = h.bits & 0x7fffu;
   // 2^112 moves the exponent bias from 15 to 127 and normalises subnormals; infinities and NaN keep an exponent of all
@@ -125,12 +138,13 @@ VM_INLINE Half narrow_half(float f) {
     out = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   return {static_cast<std::uint16_t>(out | (sign >> 16))};
 }
-VM_INLINE float widen(BFloat16 h) { return bit_cast<float>(static_cast<std::uint32_t>(h.bits) << 16); }
 VM_INLINE BFloat16 narrow_bfloat16(float f) {
   if (f != f) return {0x7fc0};
   const std::uint32_t bits = bit_cast<std::uint32_t>(f);
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
+#endif
+VM_INLINE float widen(BFloat16 h) { return bit_cast<float>(static_cast<std::uint32_t>(h.bits) << 16); }
 
 template <class T>
 VM_INLINE T read(const T* x) {  // memcpy: the address may be odd

@@ -213,14 +213,4 @@ struct Lanes {
   VM_MEMBER explicit Lanes(V a) { store(reinterpret_cast<std::byte*>(at), a, at); }
 };
 
-// A line wanted soon, into first-level cache; a stretch wanted later, into second-level cache.
-VM_INLINE void prefetch_later(const std::byte* at, std::size_t bytes) {
-  for (std::size_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 2);
-}
-template <std::size_t bytes>
-VM_INLINE void prefetch(const std::byte* at) {
-#pragma GCC unroll 8
-  for (std::size_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b, 0, 3);
-}
-
 }  // namespace vastmax::VM_ISA
