@@ -54,6 +54,8 @@ class Loop {
   }
 
   std::size_t count() const { return count_; }
+  std::span<const std::int64_t> shape() const { return shape_; }
+  std::int64_t stride(std::size_t dim, std::size_t operand) const { return strides_[dim][operand]; }
   std::size_t inner() const { return shape_.empty() ? 1 : static_cast<std::size_t>(shape_.back()); }
   std::int64_t inner_stride(std::size_t operand) const { return shape_.empty() ? 0 : strides_.back()[operand]; }
   bool plain(std::size_t operand, std::size_t item) const {  // one dense stretch

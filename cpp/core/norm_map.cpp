@@ -14,10 +14,6 @@ std::uint64_t bits(DType d, Special s) {
   return table[static_cast<int>(d)][static_cast<int>(s)];
 }
 
-constexpr Role role(Op op) {
-  return op == Op::softmax ? Role::probability : op == Op::log_softmax ? Role::log_probability : Role::gradient;
-}
-
 class NormMap : NormRun {
  public:
   using NormRun::NormRun;
@@ -41,7 +37,7 @@ class NormMap : NormRun {
       const bool in = s.where == nullptr || s.where[static_cast<std::int64_t>(block * block_ + i) * where_.step] != 0;
       const bool at_infinity =
           load_number(scratch.in + i * compute, dtype_ == DType::float64 ? dtype_ : DType::float32) == INFINITY;
-      const std::uint64_t b = bits(dtype_, special_value(role(op), norm.has_nan(), norm.max, in, at_infinity));
+      const std::uint64_t b = bits(dtype_, special_value(role_of(op), norm.has_nan(), norm.max, in, at_infinity));
       std::memcpy(to, &b, y_.item);
     }
   }

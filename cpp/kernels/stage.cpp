@@ -2,6 +2,7 @@
 // A stretch with strides, a mask, a temperature or a shift, made into a plain one of the compute type: at most a block
 // at a time.
 #include "kernels/fill.hpp"
+#include "ops/quotient.hpp"
 #include "simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
@@ -10,13 +11,9 @@ template <class T>
 static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
   using F = compute_t<T>;
   using V = wide<F>;
-  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1,
-             exact = static_cast<F>(s.divisor) == s.divisor, shift = s.shift != 0;
-  // The quotient by the float64 temperature, rounded once: what the division by its nearest F left over is divided
-  // again.
-  const V divisor = splat<V>(static_cast<F>(s.divisor)),
-          divisor_low = splat<V>(static_cast<F>(s.divisor - static_cast<F>(s.divisor)));
-  const V inverse = splat<V>(static_cast<F>(1 / s.divisor)), base = splat<V>(static_cast<F>(s.shift));
+  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1, shift = s.shift != 0;
+  const Quotient<V> quotient(s.divisor);
+  const V base = splat<V>(static_cast<F>(s.shift));
   alignas(64) std::byte gathered[V::lanes * sizeof(T)];
   bool live = s.where == nullptr && n != 0;
   for (std::size_t i = 0; i < n; i += V::lanes) {
@@ -28,11 +25,7 @@ static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
       from = gathered;
     }
     V v = load_first<V>(from, left, 0, type<T>);
-    if (divide) {
-      const V quotient = v / divisor;
-      const V better = fma(nfma(quotient, divisor_low, nfma(quotient, divisor, v)), inverse, quotient);
-      v = exact ? quotient : select(is_nan(better), quotient, better);  // infinite logits
-    }
+    if (divide) v = quotient(v);
     if (shift) v = v - base;
     store_first(staged + i * sizeof(F), left, v, to_type<F>);
     if (s.where != nullptr)

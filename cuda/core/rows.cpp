@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Row ops: which kernels serve a call, and the workspace between them.
+#include "core/operands.hpp"
+#include "tuning.hpp"
+#include "vastmax_cuda.hpp"
+
+namespace vastmax::cuda {
+namespace {
+
+bool fits(std::int64_t classes, DType dtype, bool keep, const Stream& stream) {
+  return shared_for_row(classes, item_size(dtype), keep) <= stream.shared_per_block();
+}
+
+Strategy choose(const Exec& exec, const RowOperands& a, DType dtype, bool reduces, bool plain) {
+  const bool brief = tiles_of(a.shape.n, item_size(dtype)) == 1;
+  const bool block = !reduces && plain && fits(a.shape.n, dtype, false, exec.stream);
+  switch (exec.strategy) {
+    case Strategy::brief:
+      if (brief) return Strategy::brief;
+      break;
+    case Strategy::block:
+      if (block) return Strategy::block;
+      break;
+    case Strategy::split:
+      return Strategy::split;
+    case Strategy::automatic:
+      break;
+  }
+  const Strategy wanted = plan(a.shape.count, a.shape.n, dtype, reduces, exec.stream);
+  return wanted == Strategy::block && !block ? Strategy::split : wanted;
+}
+
+// The operands of a call over rows, checked and merged.
+class Rows {
+ public:
+  Rows(const char* op, const ConstView& x)
+      : op_(op), access_(op), loop_(x.shape.first(x.shape.size() - 1)), shape_(x.shape), dtype_(x.dtype) {}
+
+  template <class V>
+  std::size_t full(const char* what, const V& view) {
+    access_.add(what, view);
+    loop_.add(view.strides.first(view.strides.size() - 1));
+    return slots_++;
+  }
+  template <class V>
+  std::size_t per_row(const char* what, const V& view) {
+    access_.add(what, view);
+    loop_.add(view.strides);
+    return slots_++;
+  }
+  void options(const RowOptions& o) {
+    const auto rows = shape_.first(shape_.size() - 1);
+    if (o.temperature != nullptr) {
+      access_.add("temperature", o.temperature, rows, o.temperature_strides, sizeof(double));
+      loop_.add(o.temperature_strides);
+      temperature_ = slots_++;
+    }
+    if (o.where != nullptr) {
+      access_.add("where", o.where, shape_, o.where_strides, 1);
+      loop_.add(o.where_strides.first(o.where_strides.size() - 1));
+      where_ = slots_++;
+    }
+    options_ = o;
+  }
+  RowOperands merged() {
+    loop_.merge();
+    RowOperands a;
+    a.shape = shape_of(op_, loop_, shape_.back());
+    if (options_.temperature != nullptr) a.temperature = operand_of(loop_, temperature_, options_.temperature, 0);
+    if (options_.where != nullptr) a.where = operand_of(loop_, where_, options_.where, options_.where_strides.back());
+    return a;
+  }
+  template <class V>
+  Operand full_operand(std::size_t slot, const V& view) const {
+    return operand_of(loop_, slot, view.data, view.strides.back());
+  }
+  template <class V>
+  Operand row_operand(std::size_t slot, const V& view) const {
+    return operand_of(loop_, slot, view.data, 0);
+  }
+  bool options_given() const { return options_.temperature != nullptr || options_.where != nullptr; }
+  bool dense(const Operand& o) const { return o.step == static_cast<std::int64_t>(item_size(dtype_)); }
+
+ private:
+  const char* op_;
+  Access access_;
+  Loop loop_;
+  std::span<const std::int64_t> shape_;
+  DType dtype_;
+  RowOptions options_;
+  std::size_t slots_ = 0, temperature_ = 0, where_ = 0;
+};
+
+void map(Op op, const char* name, const ConstView& x, const ConstView* grad, const View& out, const RowOptions& o,
+         const Exec& exec) {
+  Rows rows(name, x);
+  const std::size_t from = rows.full("x", x), to = rows.full("out", out);
+  const std::size_t incoming = grad != nullptr ? rows.per_row("grad_output", *grad) : 0;
+  rows.options(o);
+  RowOperands a = rows.merged();
+  a.x = rows.full_operand(from, x), a.out = rows.full_operand(to, out);
+  if (grad != nullptr) a.second = rows.row_operand(incoming, *grad);
+  if (a.shape.count == 0 || a.shape.n == 0) return;
+  const bool plain = rows.dense(a.x) && rows.dense(a.out) && !rows.options_given();
+  switch (choose(exec, a, x.dtype, false, plain)) {
+    case Strategy::brief:
+      return norm_map_short(op, x.dtype, plain, a, exec.stream);
+    case Strategy::block:
+      return norm_map_block(op, x.dtype, a, fits(a.shape.n, x.dtype, true, exec.stream), exec.stream);
+    default:
+      break;
+  }
+  const std::int64_t tiles = tiles_of(a.shape.n, item_size(x.dtype));
+  const Workspace<TilePart> parts(a.shape.count * tiles, exec.stream, name);
+  const Workspace<RowResult> results(a.shape.count, exec.stream, name);
+  norm_tiles(x.dtype, plain, a, tiles, parts.data(), exec.stream);
+  norm_finish(op, x.dtype, a, tiles, parts.data(), results.data(), exec.stream);
+  norm_map(op, x.dtype, plain, a, results.data(), exec.stream);
+}
+
+void grad(Op op, const char* name, const ConstView& g, const ConstView& y, const View& out, const RowOptions& o,
+          const Exec& exec) {
+  check_rows(name, y, out);
+  expect_dtype(name, "grad_output", g.dtype, y.dtype);
+  expect_shape(name, "grad_output", g.shape, y.shape);
+  Rows rows(name, y);
+  const std::size_t incoming = rows.full("grad_output", g), saved = rows.full("output", y), to = rows.full("out", out);
+  rows.options(o);
+  RowOperands a = rows.merged();
+  a.x = rows.full_operand(incoming, g), a.second = rows.full_operand(saved, y), a.out = rows.full_operand(to, out);
+  if (a.shape.count == 0 || a.shape.n == 0) return;
+  const bool plain = rows.dense(a.x) && rows.dense(a.second) && rows.dense(a.out);
+  const std::int64_t tiles = tiles_of(a.shape.n, item_size(y.dtype));
+  const bool fitting = tiles <= 1024;  // their sums in 16 KiB of shared memory
+  Strategy strategy = exec.strategy;
+  if (strategy == Strategy::automatic) strategy = plan(a.shape.count, a.shape.n, y.dtype, false, exec.stream);
+  if (strategy != Strategy::split && fitting) return row_grad_block(op, y.dtype, plain, a, exec.stream);
+  const Workspace<TwoSum> parts(a.shape.count * tiles, exec.stream, name);
+  const Workspace<RowParams> results(a.shape.count, exec.stream, name);
+  dot_tiles(op, y.dtype, plain, a, tiles, parts.data(), exec.stream);
+  dot_finish(a, tiles, parts.data(), results.data(), exec.stream);
+  row_grad(op, y.dtype, plain, a, results.data(), exec.stream);
+}
+
+}  // namespace
+
+Strategy plan(std::int64_t rows, std::int64_t classes, DType dtype, bool reduces, const Stream& stream) {
+  if (tiles_of(classes, item_size(dtype)) == 1) return Strategy::brief;
+  if (reduces) return Strategy::split;
+  const bool enough = rows >= tuning::rows_per_processor * stream.processors();
+  const bool near = classes * static_cast<std::int64_t>(item_size(dtype)) <= tuning::cached_row_bytes;
+  return enough && (near || fits(classes, dtype, true, stream)) ? Strategy::block : Strategy::split;
+}
+
+void softmax(const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+  check_rows("softmax", x, out);
+  map(Op::softmax, "softmax", x, nullptr, out, o, exec);
+}
+
+void log_softmax(const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+  check_rows("log_softmax", x, out);
+  map(Op::log_softmax, "log_softmax", x, nullptr, out, o, exec);
+}
+
+void logsumexp_backward(const ConstView& g, const ConstView& x, const View& out, const RowOptions& o,
+                        const Exec& exec) {
+  check_rows("logsumexp_backward", x, out);
+  check_reduced("logsumexp_backward", x, g.dtype, g.shape, "grad_output");
+  map(Op::logsumexp_backward, "logsumexp_backward", x, &g, out, o, exec);
+}
+
+void logsumexp(const ConstView& x, const View& out, const RowOptions& o, const Exec& exec) {
+  check_reduced("logsumexp", x, out.dtype, out.shape, "out");
+  Rows rows("logsumexp", x);
+  const std::size_t from = rows.full("x", x), to = rows.per_row("out", out);
+  rows.options(o);
+  RowOperands a = rows.merged();
+  a.x = rows.full_operand(from, x), a.out = rows.row_operand(to, out);
+  if (a.shape.count == 0) return;
+  const bool plain = rows.dense(a.x) && !rows.options_given();
+  if (choose(exec, a, x.dtype, true, plain) == Strategy::brief)
+    return norm_reduce_short(x.dtype, plain, a, exec.stream);
+  const std::int64_t tiles = tiles_of(a.shape.n, item_size(x.dtype));
+  const Workspace<TilePart> parts(a.shape.count * tiles, exec.stream, "logsumexp");
+  norm_tiles(x.dtype, plain, a, tiles, parts.data(), exec.stream);
+  norm_reduce(x.dtype, a, tiles, parts.data(), exec.stream);
+}
+
+#define VM_OP(shape, name, Formula) VM_DEFINE_##shape(name)
+#define VM_DEFINE_norm_map(name)
+#define VM_DEFINE_row_grad(name)                                                                              \
+  void name(const ConstView& g, const ConstView& y, const View& out, const RowOptions& o, const Exec& exec) { \
+    grad(Op::name, #name, g, y, out, o, exec);                                                                \
+  }
+#define VM_DEFINE_unary(name)
+#define VM_DEFINE_binary(name)
+#include "ops.def"
+#undef VM_OP
+
+}  // namespace vastmax::cuda

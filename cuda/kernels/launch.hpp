@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel files offer the host, and how they start kernels.  Launches return at once; an error of the launch
+// itself is thrown.
+#pragma once
+
+#include "core/table.hpp"
+#include "device/norm.hpp"
+#include "device/rows.hpp"
+#include "runtime/stream.hpp"
+
+namespace vastmax::VM_ISA {
+
+// How many blocks, of how many threads, with how much shared memory.
+struct Grid {
+  std::int64_t blocks;
+  unsigned threads;
+  std::size_t shared_bytes = 0;
+};
+
+// Element-wise operands share `shape`, whose rows are the elements; `dense` where all are one stretch.
+struct ElementOperands {
+  Shape shape;
+  Operand x, second, out;
+  bool dense;
+};
+void unary(Op, DType, const ElementOperands&, double beta, const Stream&);
+void binary(Op, DType, const ElementOperands&, double beta, const Stream&);
+
+struct BceOperands {
+  Shape shape;
+  Operand in[4];           // x, target, weight, pos_weight; data is null for none
+  Operand loss, gradient;  // likewise
+  double scale;            // of the gradient
+};
+void bce(DType, const BceOperands&, TwoSum* parts, double* sum, const Stream&);
+
+// plain: classes side by side, no mask, no temperature
+void norm_tiles(DType, bool plain, const RowOperands&, std::int64_t tiles, TilePart* parts, const Stream&);
+void norm_reduce(DType, const RowOperands&, std::int64_t tiles, const TilePart* parts, const Stream&);
+void norm_reduce_short(DType, bool plain, const RowOperands&, const Stream&);
+void norm_finish(Op, DType, const RowOperands&, std::int64_t tiles, const TilePart* parts, RowResult* rows,
+                 const Stream&);
+void norm_map(Op, DType, bool plain, const RowOperands&, const RowResult* rows, const Stream&);
+void norm_map_short(Op, DType, bool plain, const RowOperands&, const Stream&);
+// keep: the row stays in shared memory, of which shared_for_row() is needed
+void norm_map_block(Op, DType, const RowOperands&, bool keep, const Stream&);
+std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep);
+
+void dot_tiles(Op, DType, bool plain, const RowOperands&, std::int64_t tiles, TwoSum* parts, const Stream&);
+void dot_finish(const RowOperands&, std::int64_t tiles, const TwoSum* parts, RowParams* rows, const Stream&);
+void row_grad(Op, DType, bool plain, const RowOperands&, const RowParams* rows, const Stream&);
+void row_grad_block(Op, DType, bool plain, const RowOperands&, const Stream&);
+
+template <class Fn>
+void with_dtype(DType dtype, const Fn& fn) {
+  switch (dtype) {
+    case DType::float16:
+      return fn(Half{});
+    case DType::bfloat16:
+      return fn(BFloat16{});
+    case DType::float32:
+      return fn(float{});
+    case DType::float64:
+      return fn(double{});
+  }
+}
+
+// So many blocks that each thread has work, up to what keeps the machine full; kernels stride over the rest.
+inline Grid grid_for(std::int64_t items, std::int64_t items_per_block, unsigned threads, const Stream& stream,
+                     std::size_t shared_bytes = 0) {
+  const std::int64_t wanted = (items + items_per_block - 1) / items_per_block;
+  const std::int64_t most = stream.processors() * (2048 / threads) * 4;
+  return {wanted < 1 ? 1 : wanted < most ? wanted : most, threads, shared_bytes};
+}
+
+#ifdef __CUDACC__
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), const Grid& g, const Stream& stream, const Args&... args) {
+  if (g.shared_bytes > 48 * 1024)  // more must be asked for
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(g.shared_bytes)));
+  kernel<<<static_cast<unsigned>(g.blocks), g.threads, g.shared_bytes, stream.handle()>>>(args...);
+  check(cudaGetLastError());
+}
+#else
+template <class... Params, class... Args>
+void launch(void (*kernel)(Params...), const Grid& g, const Stream&, const Args&... args) {
+  simt::run({static_cast<unsigned>(g.blocks), g.threads, g.shared_bytes}, simt::Kernel([&] { kernel(args...); }));
+}
+#endif
+
+}  // namespace vastmax::VM_ISA

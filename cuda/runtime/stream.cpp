@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/stream.hpp"
+
+#include <array>
+#include <mutex>
+
+namespace vastmax::cuda {
+namespace {
+
+struct Properties {
+  bool known = false;
+  int processors, shared_per_block, shared_per_processor;
+};
+
+const Properties& properties(int device) {
+  static std::array<Properties, 64> all;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  Properties& p = all.at(static_cast<std::size_t>(device));
+  if (!p.known) {
+    const auto ask = [device](cudaDeviceAttr what) {
+      int value = 0;
+      check(cudaDeviceGetAttribute(&value, what, device));
+      return value;
+    };
+    p.processors = ask(cudaDevAttrMultiProcessorCount);
+    p.shared_per_block = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    p.shared_per_processor = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+    // Freed workspace stays with the pool; by default each synchronisation would give it back to the driver.
+    cudaMemPool_t pool;
+    check(cudaDeviceGetDefaultMemPool(&pool, device));
+    std::uint64_t keep = ~std::uint64_t{0};
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+    p.known = true;
+  }
+  return p;
+}
+
+}  // namespace
+
+void check(cudaError_t status) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // else the next call would report it again
+  throw Error(std::string("CUDA: ") + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+}
+
+Stream::Stream(int device, cudaStream_t handle) : handle_(handle), device_(device) {
+  int count = 0;
+  check(cudaGetDeviceCount(&count));
+  if (device < 0 || device >= count)
+    throw std::invalid_argument("device is " + std::to_string(device) + "; accepted: 0 to " +
+                                std::to_string(count - 1));
+  check(cudaGetDevice(&before_));
+  if (before_ != device) check(cudaSetDevice(device));
+  const Properties& p = properties(device);
+  processors_ = p.processors;
+  shared_per_block_ = static_cast<std::size_t>(p.shared_per_block);
+  shared_per_processor_ = static_cast<std::size_t>(p.shared_per_processor);
+}
+
+Stream::~Stream() {
+  if (before_ != device_) cudaSetDevice(before_);
+}
+
+void* allocate(std::size_t bytes, const Stream& stream, const char* what) {
+  void* data = nullptr;
+  const cudaError_t status = cudaMallocAsync(&data, bytes, stream.handle());
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    std::size_t left = 0, all = 0;
+    cudaMemGetInfo(&left, &all);
+    throw OutOfMemory(std::string(what) + " on cuda:" + std::to_string(stream.device()) + ": out of memory, " +
+                      std::to_string(bytes) + " bytes wanted, " + std::to_string(left) + " of " + std::to_string(all) +
+                      " free");
+  }
+  check(status);
+  return data;
+}
+
+void release(void* data, const Stream& stream) noexcept {
+  if (data != nullptr) cudaFreeAsync(data, stream.handle());
+}
+
+}  // namespace vastmax::cuda

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Streams, workspace and errors: the little of the CUDA runtime that the library uses.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace vastmax::cuda {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::string text) : text_(std::move(text)) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
+
+void check(cudaError_t);  // throws Error
+
+// A stream of a device, which is the current device while this lives.
+class Stream {
+ public:
+  Stream(int device, cudaStream_t handle);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  cudaStream_t handle() const { return handle_; }
+  int device() const { return device_; }
+  int processors() const { return processors_; }
+  std::size_t shared_per_block() const { return shared_per_block_; }
+  std::size_t shared_per_processor() const { return shared_per_processor_; }
+
+ private:
+  cudaStream_t handle_;
+  int device_, before_ = 0, processors_ = 0;
+  std::size_t shared_per_block_ = 0, shared_per_processor_ = 0;
+};
+
+// Device memory that is freed in the order of the stream.
+void* allocate(std::size_t bytes, const Stream&, const char* what);  // throws OutOfMemory
+void release(void*, const Stream&) noexcept;
+
+template <class T>
+class Workspace {
+ public:
+  Workspace(std::int64_t count, const Stream& stream, const char* op)
+      : stream_(stream),
+        data_(static_cast<T*>(allocate(static_cast<std::size_t>(count) * sizeof(T), stream, op))) {}
+  ~Workspace() { release(data_, stream_); }
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  T* data() const { return data_; }
+
+ private:
+  const Stream& stream_;
+  T* data_;
+};
+
+}  // namespace vastmax::cuda

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ops of vastmax/vastmax.hpp on a GPU: the same views and options, with device memory, enqueued on a stream.  Data
+// and strides must be multiples of the item size.  Operands must stay alive until the stream has passed the call.
+#pragma once
+
+#include "runtime/stream.hpp"
+#include "vastmax/vastmax.hpp"
+
+namespace vastmax::cuda {
+
+// How rows fall to the machine.  brief: a warp per row of one tile.  block: a block per row.  split: a warp per tile,
+// in several launches.  The choice never shows in a result.
+enum class Strategy : std::uint8_t { automatic, brief, block, split };
+
+struct Exec {
+  const Stream& stream;
+  Strategy strategy = Strategy::automatic;  // a wish; one that cannot serve the call is not followed
+};
+
+void softmax(const ConstView& x, const View& out, const RowOptions&, const Exec&);
+void log_softmax(const ConstView& x, const View& out, const RowOptions&, const Exec&);
+void logsumexp(const ConstView& x, const View& out, const RowOptions&, const Exec&);
+void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions&, const Exec&);
+void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions&, const Exec&);
+void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions&, const Exec&);
+
+void softplus(const ConstView& x, const View& out, double beta, const Exec&);
+void sigmoid(const ConstView& x, const View& out, double beta, const Exec&);
+void log_sigmoid(const ConstView& x, const View& out, double beta, const Exec&);
+void logit(const ConstView& x, const View& out, double beta, const Exec&);
+void softplus_backward(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec&);
+void sigmoid_backward(const ConstView& g, const ConstView& y, const View& out, double beta, const Exec&);
+void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec&);
+
+// `sum` is one float64 in device memory; `weight`, `pos_weight`, `loss` and `grad` may be null.
+void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
+                     const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale, double* sum,
+                     const Exec&);
+
+// What a call over rows would run as.
+Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);
+
+}  // namespace vastmax::cuda

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arrays of the tests in device memory, and every op of the CUDA backend behind one call.
+#pragma once
+
+#include <cstdio>
+
+#include "testing/every_op.hpp"
+#include "vastmax_cuda.hpp"
+
+namespace vastmax::testing {
+
+using CudaRow = void (*)(const ConstView&, const View&, const RowOptions&, const cuda::Exec&);
+using CudaGrad = void (*)(const ConstView&, const ConstView&, const View&, const RowOptions&, const cuda::Exec&);
+using CudaUnary = void (*)(const ConstView&, const View&, double, const cuda::Exec&);
+using CudaBinary = void (*)(const ConstView&, const ConstView&, const View&, double, const cuda::Exec&);
+
+// The bytes of an array, `offset` bytes into an allocation of their own.
+class Copy {
+ public:
+  Copy(const Array& host, const cuda::Stream& stream, std::size_t offset)
+      : stream_(stream),
+        memory_(cuda::allocate(offset + host.bytes() + 1, stream, "test")),
+        bytes_(host.bytes()),
+        data_(static_cast<std::byte*>(memory_) + offset) {
+    cuda::check(cudaMemcpyAsync(data_, host.data(), bytes_, cudaMemcpyDefault, stream.handle()));
+  }
+  ~Copy() { cuda::release(memory_, stream_); }
+  Copy(const Copy&) = delete;
+  Copy& operator=(const Copy&) = delete;
+
+  void read_into(const Array& host) const {
+    cuda::check(cudaMemcpyAsync(host.data(), data_, bytes_, cudaMemcpyDefault, stream_.handle()));
+    cuda::check(cudaStreamSynchronize(stream_.handle()));
+  }
+  std::byte* data() const { return data_; }
+
+ private:
+  const cuda::Stream& stream_;
+  void* memory_;
+  std::size_t bytes_;
+  std::byte* data_;
+};
+
+// Runs `fn` on copies of the operands that lie `offset` items off a boundary; the result replaces on.out.
+template <class Fn>
+void call_cuda(Fn fn, Operands& on, const cuda::Exec& exec, std::size_t offset = 0) {
+  const auto at = [&](const Array& a) { return offset * item_size(a.in().dtype); };
+  const Copy first(on.first, exec.stream, at(on.first)), second(on.second, exec.stream, at(on.second)),
+      out(on.out, exec.stream, at(on.out));
+  ConstView a = on.first.in(), b = on.second.in();
+  View y = on.out.out();
+  a.data = first.data(), b.data = second.data(), y.data = out.data();
+  if constexpr (std::is_same_v<Fn, CudaRow>) fn(a, y, {}, exec);
+  if constexpr (std::is_same_v<Fn, CudaGrad>) fn(a, b, y, {}, exec);
+  if constexpr (std::is_same_v<Fn, CudaUnary>) fn(a, y, 1, exec);
+  if constexpr (std::is_same_v<Fn, CudaBinary>) fn(a, b, y, 1, exec);
+  out.read_into(on.out);
+}
+
+// visit(name, CPU function, CUDA function, layout) for each op that both have.
+template <class Visit>
+void every_op_of_both(const Visit& visit) {
+#define VM_OP(shape, name, Formula) visit(#name, &vastmax::name, &cuda::name, layout_of(#name));
+#include "ops.def"
+#undef VM_OP
+  visit("logsumexp", &vastmax::logsumexp, &cuda::logsumexp, Layout{.out_per_row = true, .out_reduced = true});
+}
+
+}  // namespace vastmax::testing
