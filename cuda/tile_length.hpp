@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Classes in one tile: 8 KiB of the compute type.  Like block_length on the CPU it fixes the order of sums, hence the
+// Classes in one tile: 4 KiB of the compute type, 32 registers of each lane.  Like block_length on the CPU it fixes the order of sums, hence the
 // bits; it is no tuning parameter.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace vastmax {
 
-constexpr std::int64_t tile_of(std::size_t item) { return item == 8 ? 1024 : 2048; }
+constexpr std::int64_t tile_of(std::size_t item) { return item == 8 ? 512 : 1024; }
 constexpr std::int64_t tiles_of(std::int64_t classes, std::size_t item) {  // an empty row is one empty tile
   return classes == 0 ? 1 : (classes + tile_of(item) - 1) / tile_of(item);
 }

@@ -6,10 +6,11 @@
 #include "simd/isa.hpp"
 
 #ifdef __CUDACC__
-#define VM_KERNEL(threads) static __global__ __launch_bounds__(threads) void
+// A kernel of blocks of `threads`, of which `blocks` share a processor: what its registers must allow.
+#define VM_KERNEL(threads, blocks) static __global__ __launch_bounds__(threads, blocks) void
 #else
 #include "simt/fibers.hpp"
-#define VM_KERNEL(threads) static void
+#define VM_KERNEL(threads, blocks) static void
 #endif
 
 namespace vastmax::VM_ISA {
@@ -61,6 +62,9 @@ template <class T>
 VM_INLINE void store_one(OutBytes at, T value) {
   *reinterpret_cast<T*>(at) = value;
 }
+// Makes the compiler forget where a value came from, lest it keeps what it could compute again.
+VM_INLINE void renew(float& v) { asm volatile("" : "+f"(v)); }
+VM_INLINE void renew(double& v) { asm volatile("" : "+d"(v)); }
 // The low word of (high:low) shifted right by `bits` < 32.
 VM_INLINE std::uint32_t funnel(std::uint32_t low, std::uint32_t high, unsigned bits) {
   return __funnelshift_r(low, high, bits);
@@ -109,6 +113,8 @@ VM_INLINE void store_one(OutBytes at, T value) {
   simt::check_access(at, sizeof(T), alignof(T), true);
   *reinterpret_cast<T*>(at) = value;
 }
+template <class F>
+VM_INLINE void renew(F&) {}
 VM_INLINE std::uint32_t funnel(std::uint32_t low, std::uint32_t high, unsigned bits) {
   return static_cast<std::uint32_t>(((std::uint64_t{high} << 32) | low) >> bits);
 }

@@ -33,7 +33,7 @@ VM_INLINE TilePart norm_tile(const Tile& x, bool seen) {
     return part;
   }
   const bool shift = shifted(part.max);
-  const V base = shift ? top : splat<V>(0);
+  V base = shift ? top : splat<V>(0);
   part.ref = reference<F>(shift ? 0 : part.max);
   const ScaledExp<V> exp(splat<V>(static_cast<F>(part.ref)));
   LaneSum<V> all;
@@ -44,6 +44,7 @@ VM_INLINE TilePart norm_tile(const Tile& x, bool seen) {
 
   // over_max in algebra.hpp asks for `rest` up to 1.75 times the largest term.
   if (sum.value() < 1.8 * static_cast<double>(exp(top - base).piece[0].v)) {
+    renew(base.piece[0].v);  // the terms again: kept, they would take as many registers as the logits
     LaneSum<V> others;
     VM_UNROLL(64)
     for (int j = 0; j < per_lane<T>; ++j) others.add(keep(x[j] < top, exp(x[j] - base)));

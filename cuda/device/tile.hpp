@@ -86,7 +86,7 @@ VM_INLINE V warp_max(V v) {
   return v;
 }
 
-// Sums of a warp, in float64.  Both steps of `plus` commute, so every lane gets the same bits.
+// Sums of a warp.  Both steps of `plus` commute, so every lane gets the same bits.
 VM_INLINE TwoSum plus(TwoSum a, TwoSum b) {
   const double sum = a.high + b.high, part = sum - a.high;
   return {sum, (a.low + b.low) + ((a.high - (sum - part)) + (b.high - part))};
@@ -103,8 +103,15 @@ template <class V>
 struct LaneSum {
   V sum = splat<V>(0), lost = splat<V>(0);
   VM_MEMBER void add(V v) { two_sum(sum, lost, v); }
-  VM_MEMBER TwoSum total() const {
-    return warp_total({static_cast<double>(sum.piece[0].v), static_cast<double>(lost.piece[0].v)});
+  VM_MEMBER TwoSum total() const {  // of the warp; its steps commute too
+    LaneSum all = *this;
+    for (unsigned mask = lanes_of_warp / 2; mask > 0; mask /= 2) {
+      const V other = splat<V>(shuffle_xor(all.sum.piece[0].v, mask)),
+              other_lost = splat<V>(shuffle_xor(all.lost.piece[0].v, mask));
+      all.lost = all.lost + other_lost;
+      all.add(other);
+    }
+    return {static_cast<double>(all.sum.piece[0].v), static_cast<double>(all.lost.piece[0].v)};
   }
 };
 

@@ -9,7 +9,7 @@ namespace vastmax::VM_ISA {
 constexpr unsigned block_threads = 128;
 
 template <class T>
-VM_KERNEL(block_threads) tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum* parts) {
+VM_KERNEL(block_threads, 4) tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum* parts) {
   using F = compute_t<T>;
   using V = vec<F>;
   const V scale = splat<V>(static_cast<F>(a.scale));
@@ -32,7 +32,7 @@ VM_KERNEL(block_threads) tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum*
   }
 }
 
-VM_KERNEL(virtual_threads) sum_kernel(std::int64_t tiles, const TwoSum* parts, double* sum) {
+VM_KERNEL(virtual_threads, 2) sum_kernel(std::int64_t tiles, const TwoSum* parts, double* sum) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   const TwoSum all = total_by_block(tiles, scratch, [&](TwoSum& to, std::int64_t t) {
     to.add(parts[t].high);

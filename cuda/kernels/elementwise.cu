@@ -14,28 +14,28 @@ namespace vastmax::VM_ISA {
 constexpr unsigned block_threads = 256;
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads) unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
+VM_KERNEL(block_threads, 4) unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   map_dense<T>(y, n, global_thread(), global_threads(), [&](V v) { return formula(v); }, x);
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads) binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
+VM_KERNEL(block_threads, 4) binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   map_dense<T>(out, n, global_thread(), global_threads(), [&](V a, V b) { return formula(a, b); }, g, x);
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads) unary_strided(ElementOperands e, double beta) {
+VM_KERNEL(block_threads, 4) unary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))))));
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads) binary_strided(ElementOperands e, double beta) {
+VM_KERNEL(block_threads, 4) binary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))),

@@ -81,14 +81,14 @@ VM_INLINE void map_row(const RowOperands& a, const GradRow& row, std::int64_t be
 }
 
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(tile_threads) tiles_kernel(RowOperands a, std::int64_t tiles, TwoSum* parts) {
+VM_KERNEL(tile_threads, 4) tiles_kernel(RowOperands a, std::int64_t tiles, TwoSum* parts) {
   for (std::int64_t t = global_warp(); t < a.shape.count * tiles; t += global_warps()) {
     const TwoSum dot = dot_tile<Formula, T, plain>(a, GradRow(a, t / tiles), t % tiles * tile_length<T>);
     if (lane() == 0) parts[t] = dot;
   }
 }
 
-VM_KERNEL(block_threads) finish_kernel(RowOperands a, std::int64_t tiles, const TwoSum* parts, RowParams* rows) {
+VM_KERNEL(block_threads, 2) finish_kernel(RowOperands a, std::int64_t tiles, const TwoSum* parts, RowParams* rows) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
     const TwoSum* const own = parts + row * tiles;
@@ -100,7 +100,7 @@ VM_KERNEL(block_threads) finish_kernel(RowOperands a, std::int64_t tiles, const 
 }
 
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(map_threads) map_kernel(RowOperands a, std::int64_t pieces, std::int64_t length, const RowParams* rows) {
+VM_KERNEL(map_threads, 3) map_kernel(RowOperands a, std::int64_t pieces, std::int64_t length, const RowParams* rows) {
   const std::int64_t all = a.shape.count * pieces;
   for (std::int64_t i = block(); i < all; i += blocks()) {
     const std::int64_t p = all - 1 - i, row = p / pieces, begin = p % pieces * length;
@@ -112,7 +112,7 @@ VM_KERNEL(map_threads) map_kernel(RowOperands a, std::int64_t pieces, std::int64
 
 // A row by one block; the second read finds it in the cache.
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(block_threads) block_kernel(RowOperands a, std::int64_t tiles) {
+VM_KERNEL(block_threads, 2) block_kernel(RowOperands a, std::int64_t tiles) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   auto& params = *reinterpret_cast<RowParams*>(&scratch + 1);
   auto* const parts = reinterpret_cast<TwoSum*>(&params + 1);
