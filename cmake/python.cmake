@@ -21,3 +21,14 @@ target_compile_definitions( # what build_config() returns
   _core PRIVATE VASTMAX_VERSION="${PROJECT_VERSION}" VASTMAX_COMPILER="${VASTMAX_COMPILER}" VASTMAX_FLAGS="${VASTMAX_FLAGS}"
                 VASTMAX_ISAS="${isa_names}")
 install(TARGETS _core DESTINATION vastmax COMPONENT python)
+add_custom_target(extension_modules DEPENDS _core)
+
+if(NOT VASTMAX_CUDA_BACKEND STREQUAL "OFF")
+  pybind11_add_module(_cuda ${PROJECT_SOURCE_DIR}/cuda/bindings/module.cpp)
+  target_link_libraries(_cuda PRIVATE vastmax_cuda)
+  if(VASTMAX_CUDA_BACKEND STREQUAL "ON")
+    set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
+  endif()
+  add_dependencies(extension_modules _cuda)
+  install(TARGETS _cuda DESTINATION vastmax COMPONENT python)
+endif()

@@ -6,6 +6,8 @@
 namespace vastmax::VM_ISA {
 
 constexpr unsigned block_threads = 128;
+template <class T>  // 96 registers a thread, 168 for float64, are what a tile needs without spilling
+constexpr int blocks_for = sizeof(T) == 8 ? 3 : 5;
 constexpr std::int64_t warps_of_block = block_threads / lanes_of_warp;
 constexpr std::int64_t few_tiles = 256;  // up to here a warp merges a row, beyond a block
 
@@ -27,7 +29,7 @@ VM_INLINE TilePart part_of(const RowOperands& a, std::int64_t row, std::int64_t 
 }
 
 template <class T, bool plain>
-VM_KERNEL(block_threads, 6) tiles_kernel(RowOperands a, std::int64_t tiles, TilePart* parts) {
+VM_KERNEL(block_threads, blocks_for<T>) tiles_kernel(RowOperands a, std::int64_t tiles, TilePart* parts) {
   each_tile(a.shape.count, tiles, tile_length<T>, [&](std::int64_t row, std::int64_t start, std::int64_t t) {
     const TilePart part = part_of<T, plain>(a, row, start);
     if (lane() == 0) parts[t] = part;
@@ -41,7 +43,7 @@ VM_INLINE void store_sum(const RowOperands& a, std::int64_t row, const Norm& nor
 }
 
 template <class T, bool plain>
-VM_KERNEL(block_threads, 6) short_kernel(RowOperands a) {
+VM_KERNEL(block_threads, blocks_for<T>) short_kernel(RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
     const TilePart part = part_of<T, plain>(a, row, 0);

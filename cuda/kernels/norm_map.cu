@@ -7,7 +7,9 @@
 
 namespace vastmax::VM_ISA {
 
-constexpr unsigned short_threads = 128, map_threads = 256, block_threads = 512;
+constexpr unsigned short_threads = 128, map_threads = 256;
+template <class T>  // twice the registers for float64
+constexpr unsigned block_threads = sizeof(T) == 8 ? 256 : 512;
 
 template <class T>
 VM_INLINE T special_bits(Role role, const RowResult& r, bool in, vec<compute_t<T>> x) {
@@ -70,7 +72,7 @@ VM_KERNEL(map_threads, 3) map_kernel(Role role, RowOperands a, std::int64_t piec
 
 // A row that is one tile, by one warp: read once, into registers.
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 4) short_kernel(Role role, RowOperands a) {
+VM_KERNEL(short_threads, 3) short_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   constexpr int size = Group<T>::size;
   const std::int64_t n = a.shape.n;
@@ -104,7 +106,7 @@ VM_KERNEL(short_threads, 4) short_kernel(Role role, RowOperands a) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 4) short_staged_kernel(Role role, RowOperands a) {
+VM_KERNEL(short_threads, 3) short_staged_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
     const Staged<T> x(a, row);
@@ -132,7 +134,7 @@ std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads, 1) block_kernel(Role role, RowOperands a, std::int64_t tiles, bool keep) {
+VM_KERNEL(block_threads<T>, 1) block_kernel(Role role, RowOperands a, std::int64_t tiles, bool keep) {
   using F = compute_t<T>;
   const std::int64_t n = a.shape.n;
   auto& scratch = *reinterpret_cast<BlockScratch*>(shared_memory());
@@ -183,7 +185,7 @@ template <template <class, bool> class Formula>
 static void start_block(Op op, DType dtype, const RowOperands& a, bool keep, const Stream& stream) {
   with_dtype(dtype, [&]<class T>(T) {
     const std::int64_t tiles = tiles_of(a.shape.n, sizeof(T));
-    const Grid grid = grid_for(a.shape.count, 1, block_threads, stream, shared_for_row(a.shape.n, sizeof(T), keep));
+    const Grid grid = grid_for(a.shape.count, 1, block_threads<T>, stream, shared_for_row(a.shape.n, sizeof(T), keep));
     launch(block_kernel<Formula, T>, grid, stream, role_of(op), a, tiles, keep);
   });
 }

@@ -49,7 +49,7 @@ __all__ = [
     "softplus_backward",
 ]
 
-_ON_DEMAND = ("special",)  # modules that load when first touched
+_ON_DEMAND = ("cuda", "special")  # modules that load when first touched
 
 
 def __getattr__(name: str) -> _ModuleType:

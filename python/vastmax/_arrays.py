@@ -27,6 +27,7 @@ F32 = np.dtype(np.float32)
 F64 = np.dtype(np.float64)
 _NORMAL = {kind: (float(np.finfo(kind).tiny), float(np.finfo(kind).max)) for kind in (F32, F64)}
 _FLOATS = frozenset(np.dtype(t).num for t in (np.float16, np.float32, np.float64))
+_ON_GPU = (2, 13)  # device types of DLPack: CUDA memory, managed memory
 _ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
 
 
@@ -34,6 +35,9 @@ def home(x: object) -> str:
     """Return the kind of device that `x` lives on: "cpu" or "cuda"."""
     if isinstance(x, np.ndarray | np.generic | int | float | list | tuple):
         return "cpu"
+    device = getattr(x, "__dlpack_device__", None)
+    if device is not None:
+        return "cuda" if device()[0] in _ON_GPU else "cpu"
     return "cuda" if hasattr(x, "__cuda_array_interface__") else "cpu"
 
 
@@ -134,7 +138,7 @@ def apart(a: Array, out: Array) -> Array: ...
 def apart(a: Array | None, out: Array) -> Array | None: ...
 def apart(a: Array | None, out: Array) -> Array | None:
     """Copy `a` if it shares a part of its memory with `out`. An exact alias stays: the core works in place."""
-    return a.copy() if a is not None and _overlap(a, out) else a
+    return a.copy() if a is not None and overlap(a, out) else a
 
 
 def unwrap(y: Array, out: object) -> Array:
@@ -176,8 +180,12 @@ class Rows:
 
     def of(self, a: Array) -> Array:
         """Return `a`, of the full shape, with its rows along the last axis. A view wherever strides allow one."""
-        moved = a if self._order is None else a.transpose(self._order)
+        moved = self.moved(a)
         return moved if len(self._axes) == 1 else moved.reshape(*self.result, self.classes)
+
+    def moved(self, a: Array) -> Array:
+        """Return a view of `a` with the axes of a row last."""
+        return a if self._order is None else a.transpose(self._order)
 
     def of_mask(self, mask: Array | None) -> Array | None:
         """Return the rows of a mask, if there is one."""
@@ -185,7 +193,7 @@ class Rows:
 
     def put_back(self, rows: Array, a: Array) -> None:
         """Store what `of` could only copy."""
-        moved = a if self._order is None else a.transpose(self._order)
+        moved = self.moved(a)
         moved[...] = rows.reshape(moved.shape)
 
     def temperature(self, value: ArrayLike | None) -> Array | None:
@@ -283,7 +291,7 @@ def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(axes))
 
 
-def _overlap(a: Array, out: Array) -> bool:
+def overlap(a: Array, out: Array) -> bool:
     """Whether `a` and `out` share memory without being the same array."""
     if _core.apart_or_same(a, out):
         return False

@@ -12,7 +12,8 @@ import numpy as np
 
 from . import _arrays, _config, _core
 from ._arrays import Rows
-from ._choose import Choice, choose
+from ._backends import absent
+from ._choose import Planned, choose
 from .errors import message
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
     Rest = tuple[int, int]
 
 
-class Planned(Exception):  # noqa: N818 - it reports no error
-    """What a call is about to do, raised in its place while `explain` asks."""
-
-    def __init__(self, op: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
-        super().__init__(op)
-        self.op, self.choice, self.rows, self.classes, self.dtype = op, choice, rows, classes, dtype
-
-
 def norm_map(
     op: str,
     x: ArrayLike,
@@ -43,7 +36,10 @@ def norm_map(
     dtype: DTypeLike | None,
 ) -> Array:
     """Run softmax or log_softmax."""
-    _expect_cpu(op, x)
+    if _on_gpu(op, x):
+        from . import _cuda_call
+
+        return _cuda_call.norm_map(op, x, axis, temperature, where, out, dtype)
     logits = _arrays.floats(op, "x", x, dtype)
     rows = Rows(op, logits.shape, axis)
     t, mask = rows.temperature(temperature), rows.mask(where)
@@ -70,7 +66,10 @@ def norm_reduce(
     dtype: DTypeLike | None,
 ) -> Reduced | tuple[Reduced, Reduced]:
     """Run logsumexp, with weights `b` or without."""
-    _expect_cpu(op, a, b)
+    if _on_gpu(op, a, b):
+        from . import _cuda_call
+
+        return _cuda_call.norm_reduce(op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
     logits = _arrays.floats(op, "a", a, dtype)
     weights = None
     shape = logits.shape
@@ -119,7 +118,10 @@ def norm_grad(
     out: Array | None,
 ) -> Array:
     """Run logsumexp_backward."""
-    _expect_cpu(op, grad_output, a)
+    if _on_gpu(op, grad_output, a):
+        from . import _cuda_call
+
+        return _cuda_call.norm_grad(op, grad_output, a, axis, temperature, where, out)
     logits = _arrays.floats(op, "a", a)
     grad = _arrays.joining(op, "grad_output", grad_output, logits.dtype)
     if grad.dtype == _arrays.F64:
@@ -149,6 +151,10 @@ def row_grad(
     out: Array | None,
 ) -> Array:
     """Run the backward op of softmax or log_softmax."""
+    if _on_gpu(op, grad_output, output):
+        from . import _cuda_call
+
+        return _cuda_call.row_grad(op, grad_output, output, axis, temperature, out)
     grad, forward = _pair(op, grad_output, "output", output)
     rows = Rows(op, forward.shape, axis)
     t = rows.temperature(temperature)
@@ -164,7 +170,10 @@ def row_grad(
 
 def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: object = 1) -> Array:
     """Run an op that maps each element alone."""
-    _expect_cpu(op, x)
+    if _on_gpu(op, x):
+        from . import _cuda_call
+
+        return _cuda_call.elementwise(op, x, out, dtype, beta)
     values = _arrays.floats(op, "x", x, dtype)
     sharpness = _arrays.sharpness(op, beta, values.dtype)
     y = _arrays.destination(op, out, values.shape, values.dtype)
@@ -181,6 +190,10 @@ def elementwise_grad(
     op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: object = 1
 ) -> Array:
     """Run the backward op of an element-wise one; `argument` names what it saved."""
+    if _on_gpu(op, grad_output, saved):
+        from . import _cuda_call
+
+        return _cuda_call.elementwise_grad(op, grad_output, argument, saved, out, beta)
     grad, kept = _pair(op, grad_output, argument, saved)
     sharpness = _arrays.sharpness(op, beta, kept.dtype)
     y = _arrays.destination(op, out, kept.shape, kept.dtype)
@@ -205,7 +218,10 @@ def elementwise_loss(
     """Run binary_cross_entropy_with_logits."""
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
-    _expect_cpu(op, x, target, weight, pos_weight)
+    if _on_gpu(op, x, target, weight, pos_weight):
+        from . import _cuda_call
+
+        return _cuda_call.elementwise_loss(op, x, target, weight, pos_weight, reduction, return_grad)
     logits = _arrays.floats(op, "input", x)
     others = {"target": _arrays.joining(op, "target", target, logits.dtype)}
     if weight is not None:
@@ -236,17 +252,18 @@ def elementwise_loss(
     return reduced if grad is None else (reduced, _arrays.unwrap(grad, None))
 
 
-def _expect_cpu(op: str, *arrays: object) -> None:
-    """Turn arrays on a GPU away with the reason, before NumPy fails to convert them."""
-    for a in arrays:
-        if type(a) is not np.ndarray and _arrays.home(a) != "cpu":
-            choose(op, _arrays.home(a), None, 0, 0)
+def _on_gpu(op: str, *arrays: object) -> bool:
+    """Whether a call runs on a GPU: its arrays live there, or the user wants it there."""
+    wish = _config.current().device
+    if any(type(a) is not np.ndarray and _arrays.home(a) == "cuda" for a in arrays):
+        return choose(op, "cuda", wish, 0, 0, absent=absent).backend == "cuda"
+    return wish == "cuda" and choose(op, "cpu", wish, 0, 0, absent=absent).backend == "cuda"
 
 
 def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
     """Choose the backend of a call that is ready to run, and return the core's trailing arguments."""
     options = _config.current()
-    choice = choose(op, "cpu", options.device, rows, classes)
+    choice = choose(op, "cpu", options.device, rows, classes, absent=absent)
     if options.explaining:
         raise Planned(op, choice, rows, classes, dtype)
     return options.threads, options.isa
@@ -254,7 +271,6 @@ def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
 
 def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> tuple[Array, ...]:
     """Bring a gradient and what the forward pass saved to one dtype; their shapes must agree."""
-    _expect_cpu(op, grad_output, saved)
     kept = _arrays.floats(op, argument, saved)
     grad = _arrays.joining(op, "grad_output", grad_output, kept.dtype)
     if grad.shape != kept.shape:

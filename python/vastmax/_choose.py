@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _policy
 from .errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
 
 DEVICES = ("cpu", "cuda", "auto")
-
-# Backends that a call may name but this build lacks, with the reason.
-ABSENT: Mapping[str, str] = {"cuda": "vastmax was built without CUDA"}
 
 
 class Choice(NamedTuple):
@@ -22,6 +21,14 @@ class Choice(NamedTuple):
 
     backend: str
     reason: str
+
+
+class Planned(Exception):  # noqa: N818 - it reports no error
+    """What a call is about to do, raised in its place while `explain` asks."""
+
+    def __init__(self, op: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
+        super().__init__(op)
+        self.op, self.choice, self.rows, self.classes, self.dtype = op, choice, rows, classes, dtype
 
 
 _STAYS = Choice("cpu", "NumPy data stays on the CPU")
@@ -35,23 +42,26 @@ def choose(
     rows: int,
     classes: int,
     *,
-    absent: Mapping[str, str] = ABSENT,
+    absent: Callable[[], Mapping[str, str]],
     worth_copying: Mapping[str, int] = _policy.WORTH_COPYING,
 ) -> Choice:
-    """Pick the backend for `op` on data that lives on `home`, where the user's wish is `wish`."""
+    """Pick the backend for `op` on data that lives on `home`, where the user's wish is `wish`.
+
+    `absent` names the backends that cannot be used, with the reason; it is asked only where that matters.
+    """
     if home == "cuda":
-        return _require(op, home, "the data lives on a GPU", absent)
+        return _require(op, home, "the data lives on a GPU", absent())
     if wish is None:
         return _STAYS
     if wish == "cpu":
         return _NAMED
     if wish == "cuda":
-        return _require(op, wish, "device='cuda' was asked for", absent)
-    if "cuda" in absent:
-        return Choice("cpu", f"device='auto': {absent['cuda']}")
+        return _require(op, wish, "device='cuda' was asked for", absent())
     least = worth_copying.get(op)
     if least is None or rows * classes < least:
         return Choice("cpu", "device='auto': copying to the GPU would cost more than it saves")
+    if "cuda" in (missing := absent()):
+        return Choice("cpu", f"device='auto': {missing['cuda']}")
     return Choice("cuda", f"device='auto': at least {least} elements pay for the copies")
 
 

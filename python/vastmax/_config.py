@@ -27,6 +27,7 @@ class Options(NamedTuple):
     isa: int = -1
     device: str | None = None
     explaining: bool = False
+    stream: int | None = None
 
 
 scope: ContextVar[Options | None] = ContextVar("vastmax_config", default=None)
@@ -103,7 +104,7 @@ _ANY_THREADS = "an int >= 1; it may exceed the cores"
 
 
 def config(
-    *, threads: int | None = None, isa: str | None = None, device: str | None = None
+    *, threads: int | None = None, isa: str | None = None, device: str | None = None, stream: object = None
 ) -> AbstractContextManager[None]:
     """Run the calls in a `with` block with other settings; the bits of CPU results do not change.
 
@@ -117,6 +118,9 @@ def config(
         Instruction set, one of `available_isas`.
     device : {"cpu", "cuda", "auto"}, optional
         Where to compute. By default data stays where it lives; "auto" lets size decide.
+    stream : int or object, optional
+        CUDA stream for calls on a GPU: its address, or an object with `__cuda_stream__`, `cuda_stream` or `ptr`. By
+        default the current stream of the library that the arrays come from, else the legacy default stream.
 
     Returns
     -------
@@ -139,12 +143,17 @@ def config(
         threads=None if threads is None else _threads("config", "threads", threads),
         isa=None if isa is None else _isa("config", "isa", isa),
         device=None if device is None else _device("config", "device", device),
+        stream=None if stream is None else _stream("config", "stream", stream),
     )
 
 
 @contextmanager
 def using(
-    threads: int | None = None, isa: int | None = None, device: str | None = None, explaining: bool = False
+    threads: int | None = None,
+    isa: int | None = None,
+    device: str | None = None,
+    explaining: bool = False,
+    stream: int | None = None,
 ) -> Iterator[None]:
     """Change options of the calls in a `with` block; what is not given stays."""
     outer = current()
@@ -153,6 +162,7 @@ def using(
         outer.isa if isa is None else isa,
         outer.device if device is None else device,
         outer.explaining or explaining,
+        outer.stream if stream is None else stream,
     )
     token = scope.set(inner)
     try:
@@ -286,6 +296,20 @@ def _device(op: str, argument: str, name: str) -> str:
     if name not in DEVICES:
         raise ValueError(message(op, argument, f"is {name!r}", ", ".join(DEVICES)))
     return name
+
+
+def _stream(op: str, argument: str, stream: object) -> int:
+    accepted = "an int >= 0, or an object with __cuda_stream__, cuda_stream or ptr"
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:  # (version, address)
+        stream = (protocol() if callable(protocol) else protocol)[1]
+    elif not isinstance(stream, int):
+        stream = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    if not isinstance(stream, int) or isinstance(stream, bool):
+        raise TypeError(message(op, argument, f"is {stream!r}", accepted))
+    if stream < 0:
+        raise ValueError(message(op, argument, f"is {stream}", accepted))
+    return stream
 
 
 _meet_threadpoolctl()

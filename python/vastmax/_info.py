@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _config, _core, _policy
-from ._call import Planned
-from ._choose import ABSENT
+from ._backends import cuda_module, cuda_reason
+from ._choose import Planned
 from ._version import __version__
 from .errors import message
 
@@ -69,7 +69,7 @@ def info() -> Info:
         },
         threads={"count": _config.get_num_threads(), "source": source["threads"]},
         device={"wish": _config.current().device, "source": source["device"]},
-        cuda=ABSENT.get("cuda", "built"),
+        cuda=cuda_reason() or "available",
         caches=dict(_core.caches()),
         build=dict(_core.build_config()),
         packages={name: _version_of(name) for name in _OPTIONAL},
@@ -148,6 +148,8 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
 
 
 def _plan(call: Planned) -> Plan:
+    if call.choice.backend == "cuda":
+        return _gpu_plan(call)
     itemsize = call.dtype.itemsize
     strategy, threads, tasks = _core.plan(call.rows, call.classes, itemsize, _config.get_num_threads())
     how = {
@@ -169,4 +171,30 @@ def _plan(call: Planned) -> Plan:
         dtype=call.dtype.name,
         bytes=call.rows * call.classes * itemsize * (reads + writes),
         reason=f"{call.choice.reason}; {how.get(strategy, strategy)}",
+    )
+
+
+def _gpu_plan(call: Planned) -> Plan:
+    how = {
+        "brief": "a warp for each row of one tile",
+        "block": "a block for each row, which keeps it on the chip or finds it in the cache again",
+        "split": "a warp for each tile of a row, then one merge for each row",
+        "elements": "a thread for every 16 bytes",
+    }
+    reads, writes, again = _policy.TRAFFIC[call.op]
+    strategy = "elements"
+    if again or call.op == "logsumexp":
+        like = np.empty(0, call.dtype)
+        strategy = cuda_module().plan(call.rows, call.classes, like, not again, 0)
+    return Plan(
+        op=call.op,
+        backend="cuda",
+        isa="cuda",
+        threads=0,
+        strategy=strategy,
+        rows=call.rows,
+        classes=call.classes,
+        dtype=call.dtype.name,
+        bytes=call.rows * call.classes * call.dtype.itemsize * (reads + writes + again * (strategy == "split")),
+        reason=f"{call.choice.reason}; {how[strategy]}",
     )

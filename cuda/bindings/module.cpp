@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// vastmax._cuda: the ops with the signatures of vastmax._core, but for (device, stream, strategy) at the end.  Arrays
+// are ndarrays that describe device memory: addresses and strides, never read from the host.
+#include <pybind11/stl.h>
+
+#include "bindings/dlpack.hpp"
+#include "bindings/shapes.hpp"
+#include "vastmax_cuda.hpp"
+
+namespace vastmax::python {
+namespace {
+
+cudaStream_t handle(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
+
+// fn(exec) without the GIL: a launch may wait for room in the stream's queue.
+template <class Fn>
+void enqueue(int device, std::uintptr_t stream, int strategy, const Fn& fn) {
+  without_gil([&] {
+    const cuda::Stream on(device, handle(stream));
+    fn(cuda::Exec{on, static_cast<cuda::Strategy>(strategy)});
+  });
+}
+
+template <auto fn>
+void bind_rows_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int device,
+                 std::uintptr_t stream, int strategy) {
+    need_axis(x);
+    const ConstView in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, o, exec); });
+  });
+}
+template <auto fn>
+void bind_row_grad_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int device,
+                 std::uintptr_t stream, int strategy) {
+    need_axis(y);
+    const ConstView grad = view(g), in = view(y);
+    const View to = writable(out);
+    const RowOptions o = row_options(y, temperature, std::nullopt);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, o, exec); });
+  });
+}
+template <auto fn>
+void bind_unary_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& x, py::array out, double beta, int device, std::uintptr_t stream, int strategy) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, beta, exec); });
+  });
+}
+template <auto fn>
+void bind_binary_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& x, py::array out, double beta, int device, std::uintptr_t stream,
+                 int strategy) {
+    const ConstView grad = view(g), in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, beta, exec); });
+  });
+}
+
+void bind_ops(py::module_& m) {
+  bind_rows_on_device<&cuda::logsumexp>(m, "logsumexp");
+#define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
+#define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
+#define VM_BIND_ROWS_softmax bind_rows_on_device<&cuda::softmax>(m, "softmax");
+#define VM_BIND_ROWS_log_softmax bind_rows_on_device<&cuda::log_softmax>(m, "log_softmax");
+#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
+#define VM_BIND_row_grad(name) bind_row_grad_on_device<&cuda::name>(m, #name);
+#define VM_BIND_unary(name) bind_unary_on_device<&cuda::name>(m, #name);
+#define VM_BIND_binary(name) bind_binary_on_device<&cuda::name>(m, #name);
+#include "ops.def"
+  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
+                                 const Optional& where, int device, std::uintptr_t stream, int strategy) {
+    need_axis(x);
+    const ConstView g = view(grad), in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_backward(g, in, to, o, exec); });
+  });
+  m.def("bce_with_logits",
+        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
+           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, std::uintptr_t sum,
+           int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(x), wanted = view(target);
+          std::optional<ConstView> w, p;
+          if (weight) w = view(*weight);
+          if (pos_weight) p = view(*pos_weight);
+          std::optional<View> losses, grads;
+          if (loss) losses = writable(*loss);
+          if (grad) grads = writable(*grad);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+            cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                                  grads ? &*grads : nullptr, grad_scale, reinterpret_cast<double*>(sum), exec);
+          });
+        });
+}
+
+// Why no device can be used; empty if one can.
+std::string reason() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    return std::string(cudaGetErrorString(status)) + " (" + cudaGetErrorName(status) + ")";
+  }
+  return count == 0 ? "no CUDA device" : "";
+}
+
+py::dict device_info(int device) {
+  cudaDeviceProp p;
+  cuda::check(cudaGetDeviceProperties(&p, device));
+  const cuda::Stream stream(device, nullptr);
+  const auto ask = [device](cudaDeviceAttr what) {
+    int value = 0;
+    cuda::check(cudaDeviceGetAttribute(&value, what, device));
+    return value;
+  };
+  int driver = 0, runtime = 0;
+  cuda::check(cudaDriverGetVersion(&driver));
+  cuda::check(cudaRuntimeGetVersion(&runtime));
+  py::dict d;
+  d["name"] = p.name;
+  d["capability"] = py::make_tuple(ask(cudaDevAttrComputeCapabilityMajor), ask(cudaDevAttrComputeCapabilityMinor));
+  d["memory"] = p.totalGlobalMem;
+  d["processors"] = stream.processors();
+  d["driver"] = driver;
+  d["runtime"] = runtime;
+  return d;
+}
+
+void bind_runtime(py::module_& m) {
+  m.def("reason", &reason);
+  m.def("device_count", [] {
+    int count = 0;
+    cuda::check(cudaGetDeviceCount(&count));
+    return count;
+  });
+  m.def("device_info", &device_info);
+  m.def("plan", [](std::int64_t rows, std::int64_t classes, const py::array& like, bool reduces, int device) {
+    constexpr const char* names[] = {"automatic", "brief", "block", "split"};
+    return names[static_cast<int>(
+        cuda::plan(rows, classes, supported(like), reduces, cuda::Stream(device, nullptr)))];
+  });
+  m.def("allocate", [](std::size_t bytes, int device, std::uintptr_t stream) {
+    return reinterpret_cast<std::uintptr_t>(
+        cuda::allocate(bytes == 0 ? 1 : bytes, cuda::Stream(device, handle(stream)), "an array"));
+  });
+  // After the work of `stream`, or of all streams where others may hold the memory.
+  m.def("free", [](std::uintptr_t data, int device, std::uintptr_t stream, bool shared) {
+    const cuda::Stream on(device, handle(stream));
+    if (shared) cudaDeviceSynchronize();
+    cuda::release(reinterpret_cast<void*>(data), on);
+  });
+  m.def("copy", [](std::uintptr_t to, std::uintptr_t from, std::size_t bytes, int device, std::uintptr_t stream) {
+    const cuda::Stream on(device, handle(stream));
+    cuda::check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes,
+                                cudaMemcpyDefault, on.handle()));
+  });
+  m.def("synchronize", [](int device, std::uintptr_t stream) {
+    without_gil([&] {
+      const cuda::Stream on(device, handle(stream));
+      cuda::check(cudaStreamSynchronize(on.handle()));
+    });
+  });
+  m.def("wait", [](std::uintptr_t waiting, std::uintptr_t first, int device) {
+    const cuda::Stream on(device, handle(waiting));
+    cudaEvent_t event;
+    cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    cudaError_t status = cudaEventRecord(event, handle(first));
+    if (status == cudaSuccess) status = cudaStreamWaitEvent(on.handle(), event, 0);
+    cudaEventDestroy(event);
+    cuda::check(status);
+  });
+  m.def("import_dlpack", &import_dlpack);
+  m.def("export_dlpack", &export_dlpack);
+#ifdef VASTMAX_SIMT
+  m.attr("simulated") = true;
+#else
+  m.attr("simulated") = false;
+#endif
+}
+
+}  // namespace
+}  // namespace vastmax::python
+
+PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const vastmax::cuda::OutOfMemory& e) {
+      PyErr_SetString(PyExc_MemoryError, e.what());
+    } catch (const vastmax::cuda::Error& e) {
+      PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+  });
+  vastmax::python::bind_ops(m);
+  vastmax::python::bind_runtime(m);
+}

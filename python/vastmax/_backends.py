@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backends that load when first needed, and why one is not there."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from . import _cuda as _CudaModule  # noqa: N812
+
+
+@cache
+def _load() -> tuple[ModuleType | None, str | None]:
+    try:
+        module = importlib.import_module("vastmax._cuda")
+    except ModuleNotFoundError:
+        return None, "vastmax was built without CUDA"
+    except ImportError as error:
+        return None, f"the CUDA extension does not load ({error})"
+    reason: str = module.reason()
+    return module, reason or None
+
+
+def cuda_reason() -> str | None:
+    """Return why CUDA cannot be used, or None if it can."""
+    return _load()[1]
+
+
+def cuda_module() -> Any:  # noqa: ANN401 - the ops are known by name only
+    """Return the extension; only for callers that have seen `cuda_reason` to be None."""
+    return cast("_CudaModule", _load()[0])
+
+
+def absent() -> dict[str, str]:
+    """Return the backends that cannot be used, with the reason."""
+    reason = cuda_reason()
+    return {} if reason is None else {"cuda": reason}

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays on a GPU, in and out, from any library.
+
+A GPU array is described by an ndarray over its device address. NumPy then does the arithmetic of shapes and strides;
+nothing may read or write its elements on the host, so conversions and copies are refused where NumPy would make them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _arrays, _config
+from ._backends import cuda_module
+from ._choose import Planned, choose
+from .cuda import DeviceArray
+from .errors import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ._arrays import Array, Rows
+
+_CUDA, _MANAGED = 2, 13  # device types of DLPack
+_KINDS = {(2, 16): "f2", (2, 32): "f4", (2, 64): "f8", (6, 8): "?", (1, 8): "u1"}
+_ACCEPTED = "float16, bfloat16, float32, float64"
+
+
+class _Described:
+    def __init__(self, pointer: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, kind: str) -> None:
+        self.__array_interface__ = {
+            "data": (pointer, False),
+            "shape": shape,
+            "strides": strides,
+            "typestr": kind,
+            "version": 3,
+        }
+
+
+def describe(pointer: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Array:
+    """Return an ndarray that describes device memory."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    bare = np.dtype(np.uint16) if dtype.type.__name__ == "bfloat16" else dtype
+    return np.asarray(_Described(pointer, shape, strides, bare.str)).view(dtype)
+
+
+class Site:
+    """One call on a GPU: its device and stream, what it must keep alive, and how its result goes back."""
+
+    def __init__(self, op: str, *arrays: object) -> None:
+        self.op, self._kept = op, list[object]()
+        self.module = cuda_module()
+        guests = [a for a in arrays if a is not None and _arrays.home(a) == "cuda"]
+        self.guest = guests[0] if guests else None
+        self.device = 0 if self.guest is None else _device_of(self.guest)
+        self.stream = _stream(self.guest, self.device)
+        for other in guests[1:]:
+            if _device_of(other) != self.device:
+                given = f"are on cuda:{self.device} and cuda:{_device_of(other)}"
+                raise ValueError(message(op, "the arrays", given, "one device"))
+
+    def chosen(self, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
+        """End the call here if `explain` asks; nothing has been written yet."""
+        options = _config.current()
+        if options.explaining:
+            home = "cpu" if self.guest is None else "cuda"
+            raise Planned(self.op, choose(self.op, home, options.device, rows, classes, absent=dict), rows, classes, dtype)
+
+    @property
+    def rest(self) -> tuple[int, int, int]:
+        """The trailing arguments of the extension."""
+        return self.device, self.stream, 0
+
+    def floats(self, argument: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+        """Return logits or gradients on the device."""
+        if _arrays.home(value) == "cpu":
+            return self.upload(_arrays.floats(self.op, argument, value, dtype))
+        view, _ = self._take(argument, value)
+        if view.dtype.kind not in "fV" and view.dtype.type.__name__ != "bfloat16":
+            raise TypeError(message(self.op, argument, f"has dtype {view.dtype}", f"{_ACCEPTED} on a GPU"))
+        if dtype is not None and np.dtype(dtype) != view.dtype:
+            raise TypeError(message(self.op, "dtype", f"is {np.dtype(dtype)}", f"{view.dtype}: convert on the GPU"))
+        return view
+
+    def joining(self, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+        """Return what is given beside logits of `dtype`; on a GPU it must have that dtype."""
+        if _arrays.home(value) == "cpu":
+            return self.upload(_arrays.joining(self.op, argument, value, dtype).astype(dtype, copy=False))
+        view = self.floats(argument, value)
+        if view.dtype != dtype:
+            raise TypeError(message(self.op, argument, f"has dtype {view.dtype}", f"{dtype}, that of the other array"))
+        return view
+
+    def temperature(self, rows: Rows, value: ArrayLike | None) -> Array | None:
+        """Check one on the host, where it must be looked at anyway, and bring it to the device."""
+        if value is not None and _arrays.home(value) == "cuda":
+            value = self.fetch(*self._take("temperature", value))
+        t = rows.temperature(value)
+        return None if t is None else self.upload(t)
+
+    def mask(self, rows: Rows, value: ArrayLike | None) -> Array | None:
+        """Return a mask on the device, with the full shape, rows last."""
+        if value is None:
+            return None
+        if _arrays.home(value) == "cuda":
+            mask, _ = self._take("where", value)
+        else:
+            mask = self.upload(np.asarray(value))
+        return self.rows(rows, rows.mask(mask))
+
+    def rows(self, rows: Rows, view: Array | None) -> Array:
+        """Rows along the last axis, as a view."""
+        assert view is not None
+        if rows.merging:
+            moved = rows.moved(view)
+            flat = (*rows.result, rows.classes)
+            if not _mergeable(moved, len(rows.result)):
+                given = f"spans axes of strides {moved.strides[len(rows.result):]}"
+                raise ValueError(message(self.op, "axis", given, "axes that lie behind each other on the GPU"))
+            step = moved.strides[-1]
+            return np.lib.stride_tricks.as_strided(moved, flat, (*moved.strides[: len(rows.result)], step))
+        return rows.of(view)
+
+    def result(
+        self, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
+    ) -> tuple[Array, Callable[[], Any]]:
+        """Return the destination on the device, and what hands it to the user once the work is enqueued."""
+        if out is not None:
+            return self._out(out, shape, dtype, inputs)
+        if self.guest is None:
+            made = DeviceArray(shape, dtype, self.device, self.stream)
+            return self._own(made), lambda: made.copy_to_host()[()]
+        found = _empty_beside(self.guest, shape, dtype)
+        if found is None:
+            found = DeviceArray(shape, dtype, self.device, self.stream)
+            return self._own(found), lambda: found
+        view, _ = self._take("out", found)
+        return view, lambda: found
+
+    def _out(
+        self, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]
+    ) -> tuple[Array, Callable[[], Any]]:
+        if self.guest is None:
+            host = _arrays.destination(self.op, out, shape, dtype)
+            assert host is not None
+            made = DeviceArray(shape, dtype, self.device, self.stream)
+
+            def bring() -> object:
+                host[...] = made.copy_to_host()
+                return out
+
+            return self._own(made), bring
+        if _arrays.home(out) != "cuda":
+            raise TypeError(message(self.op, "out", f"is a {type(out).__name__}", f"an array on cuda:{self.device}"))
+        if _device_of(out) != self.device:
+            raise ValueError(message(self.op, "out", f"is on cuda:{_device_of(out)}", f"cuda:{self.device}"))
+        view, read_only = self._take("out", out)
+        if read_only:
+            raise ValueError(message(self.op, "out", "is read-only", "a writable array"))
+        checked = _arrays.destination(self.op, view, shape, dtype)
+        assert checked is not None
+        for a in inputs:
+            if a is not None and _arrays.overlap(a, checked):
+                raise ValueError(message(self.op, "out", "shares a part of an input", "an input, or memory of its own"))
+        return checked, lambda: out
+
+    def upload(self, host: Array) -> Array:
+        """Copy a NumPy array to the device."""
+        made = DeviceArray(host.shape, host.dtype, self.device, self.stream)
+        self._kept.append(made)
+        dense = np.ascontiguousarray(host)
+        if made.size:
+            self.module.copy(made.pointer, dense.ctypes.data, made.nbytes, self.device, self.stream)
+        return self._own(made)
+
+    def fetch(self, view: Array, _read_only: bool = False) -> Array:
+        """Copy a small device array to the host."""
+        if not view.flags.c_contiguous:
+            raise ValueError(message(self.op, "temperature", "is not contiguous", "a contiguous array on the GPU"))
+        host = np.empty(view.shape, view.dtype)
+        self.module.copy(host.ctypes.data, view.ctypes.data, view.nbytes, self.device, self.stream)
+        self.module.synchronize(self.device, self.stream)
+        return host
+
+    def _own(self, array: DeviceArray) -> Array:
+        return describe(array.pointer, array.shape, None, array.dtype)
+
+    def _take(self, argument: str, value: Any) -> tuple[Array, bool]:  # noqa: ANN401
+        """Describe another library's array, ordered before our stream; and say whether it is read-only."""
+        if isinstance(value, DeviceArray):
+            if value.stream != self.stream:
+                self.module.wait(self.stream, value.stream, self.device)
+            return self._own(value), False
+        if hasattr(value, "__dlpack__"):
+            return self._take_dlpack(argument, value)
+        interface = value.__cuda_array_interface__
+        if interface.get("mask") is not None:
+            raise TypeError(message(self.op, argument, "is a masked array", "a plain array, with where= for the mask"))
+        if interface.get("stream") is not None:
+            self.module.wait(self.stream, _handle(interface["stream"]), self.device)
+        pointer, read_only = interface["data"]
+        dtype = np.dtype(interface["typestr"])
+        return describe(pointer, tuple(interface["shape"]), interface.get("strides"), dtype), read_only
+
+    def _take_dlpack(self, argument: str, value: Any) -> tuple[Array, bool]:  # noqa: ANN401
+        ours = self.stream or 1  # DLPack: 0 is not allowed, 1 is the legacy default stream
+        try:
+            capsule = value.__dlpack__(stream=ours, max_version=(1, 0))
+        except TypeError:  # before DLPack 1.0
+            capsule = value.__dlpack__(stream=ours)
+        pointer, _, kind, shape, steps, read_only, owner = self.module.import_dlpack(capsule)
+        self._kept.append(owner)
+        code, bits, lanes = kind
+        dtype = _bfloat16() if (code, bits) == (4, 16) else np.dtype(_KINDS.get((code, bits), "V1"))
+        if lanes != 1 or dtype.kind == "V" and dtype.itemsize == 1:
+            given = f"has DLPack type code {code} of {bits} bits"
+            raise TypeError(message(self.op, argument, given, f"{_ACCEPTED} on a GPU"))
+        strides = None if steps is None else tuple(step * dtype.itemsize for step in steps)
+        return describe(pointer, tuple(shape), strides, dtype), read_only
+
+
+def _bfloat16() -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError("bfloat16 arrays on a GPU need the package ml_dtypes: pip install 'vastmax[bf16]'") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def _mergeable(a: Array, first: int) -> bool:
+    """Whether the axes from `first` on are one stretch."""
+    return all(
+        a.shape[d + 1] * a.strides[d + 1] == a.strides[d] or a.shape[d] == 1 for d in range(first, a.ndim - 1)
+    )
+
+
+def _device_of(a: Any) -> int:  # noqa: ANN401
+    if isinstance(a, DeviceArray):
+        return a.device
+    if hasattr(a, "__dlpack_device__"):
+        return int(a.__dlpack_device__()[1])
+    device = getattr(a, "device", 0)
+    return int(getattr(device, "id", device if isinstance(device, int) else 0))
+
+
+def _handle(stream: int) -> int:
+    return 0 if stream == 1 else stream
+
+
+def _stream(guest: Any, device: int) -> int:  # noqa: ANN401
+    """The stream of the call: that of `config`, else the current one of the guest's library, else the default."""
+    wish = _config.current().stream
+    if wish is not None:
+        return _handle(wish)
+    if isinstance(guest, DeviceArray):
+        return guest.stream
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    if torch is not None and isinstance(guest, torch.Tensor):
+        return int(torch.cuda.current_stream(device).cuda_stream)
+    if cupy is not None and isinstance(guest, cupy.ndarray):
+        return int(cupy.cuda.get_current_stream().ptr)
+    return 0
+
+
+def _empty_beside(guest: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
+    """An empty array of the guest's library, if we know how to make one."""
+    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
+    if torch is not None and isinstance(guest, torch.Tensor):
+        return torch.empty(shape, dtype=getattr(torch, dtype.type.__name__), device=guest.device)
+    if cupy is not None and isinstance(guest, cupy.ndarray):
+        with guest.device:
+            return cupy.empty(shape, dtype)
+    return None
