@@ -111,7 +111,8 @@ struct LaneSum {
       all.lost = all.lost + other_lost;
       all.add(other);
     }
-    return {static_cast<double>(all.sum.piece[0].v), static_cast<double>(all.lost.piece[0].v)};
+    const double sum_of = all.sum.piece[0].v, lost_of = all.lost.piece[0].v, high = sum_of + lost_of;
+    return {high, lost_of - (high - sum_of)};
   }
 };
 
