@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Classes in one tile: 4 KiB of the compute type, 32 registers of each lane.  Like block_length on the CPU it fixes the order of sums, hence the
-// bits; it is no tuning parameter.
+// Classes in one tile: 4 KiB of the compute type, 32 registers of each lane.  Like block_length on the CPU it fixes the
+// order of sums, hence the bits; it is no tuning parameter.
 #pragma once
 
 #include <cstddef>

@@ -10,8 +10,8 @@ namespace vastmax::cuda::tuning {
 // A block per row needs so many rows for each processor; with fewer, rows are split.
 inline constexpr std::int64_t rows_per_processor = 2;
 
-// Rows of up to so many bytes are read twice by their block when they are too long to be kept: what the blocks in flight
-// hold together then still fits a second-level cache of 50 MB (H100, H200: 132 processors).
+// Rows of up to so many bytes are read twice by their block when they are too long to be kept: what the blocks in
+// flight hold together then still fits a second-level cache of 50 MB (H100, H200: 132 processors).
 inline constexpr std::int64_t cached_row_bytes = 256 << 10;
 
 }  // namespace vastmax::cuda::tuning

@@ -33,9 +33,8 @@ void sigmoid_backward(const ConstView& g, const ConstView& y, const View& out, d
 void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec&);
 
 // `sum` is one float64 in device memory; `weight`, `pos_weight`, `loss` and `grad` may be null.
-void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
-                     const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale, double* sum,
-                     const Exec&);
+void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
+                     const View* loss, const View* grad, double grad_scale, double* sum, const Exec&);
 
 // What a call over rows would run as.
 Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);

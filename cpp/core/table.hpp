@@ -26,9 +26,7 @@ inline constexpr int op_count = 0
 #undef VM_OP
 
 constexpr Role role_of(Op op) {
-  return op == Op::softmax       ? Role::probability
-         : op == Op::log_softmax ? Role::log_probability
-                                 : Role::gradient;
+  return op == Op::softmax ? Role::probability : op == Op::log_softmax ? Role::log_probability : Role::gradient;
 }
 
 // How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift,

@@ -79,15 +79,13 @@ inline py::object export_dlpack(py::object owner, std::uintptr_t data, std::pair
                         0};
   PyObject* capsule;
   if (versioned) {
-    e->versioned = {dl_major, 0, e, [](DLManagedTensorVersioned* m) { static_cast<Exported*>(m->context)->release(); },
-                    0, tensor};
-    capsule = PyCapsule_New(&e->versioned, "dltensor_versioned", [](PyObject* c) {
-      destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned");
-    });
+    e->versioned = {
+        dl_major, 0, e, [](DLManagedTensorVersioned* m) { static_cast<Exported*>(m->context)->release(); }, 0, tensor};
+    capsule = PyCapsule_New(&e->versioned, "dltensor_versioned",
+                            [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
   } else {
     e->plain = {tensor, e, [](DLManagedTensor* m) { static_cast<Exported*>(m->context)->release(); }};
-    capsule =
-        PyCapsule_New(&e->plain, "dltensor", [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
+    capsule = PyCapsule_New(&e->plain, "dltensor", [](PyObject* c) { destroy_unused<DLManagedTensor>(c, "dltensor"); });
   }
   if (capsule == nullptr) {
     e->release();
@@ -96,8 +94,8 @@ inline py::object export_dlpack(py::object owner, std::uintptr_t data, std::pair
   return py::reinterpret_steal<py::object>(capsule);
 }
 
-// Takes over what a capsule holds: (pointer, (device type, id), (code, bits, lanes), shape, strides in elements or None,
-// read-only, owner); the memory lives as long as `owner`.
+// Takes over what a capsule holds: (pointer, (device type, id), (code, bits, lanes), shape, strides in elements or
+// None, read-only, owner); the memory lives as long as `owner`.
 template <class Managed>
 py::tuple take(PyObject* capsule, const char* name, const char* used, bool read_only) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
@@ -117,8 +115,7 @@ py::tuple take(PyObject* capsule, const char* name, const char* used, bool read_
 inline py::tuple import_dlpack(const py::object& given) {
   PyObject* const capsule = given.ptr();
   if (PyCapsule_IsValid(capsule, "dltensor_versioned") != 0) {
-    auto* managed =
-        static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
+    auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
     if (managed->major != dl_major) {
       const auto text = "DLPack version is " + std::to_string(managed->major) + "; accepted: 1";
       PyCapsule_SetName(capsule, "used_dltensor_versioned");

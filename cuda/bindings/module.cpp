@@ -80,22 +80,21 @@ void bind_ops(py::module_& m) {
     const RowOptions o = row_options(x, temperature, where);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_backward(g, in, to, o, exec); });
   });
-  m.def("bce_with_logits",
-        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
-           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, std::uintptr_t sum,
-           int device, std::uintptr_t stream, int strategy) {
-          const ConstView in = view(x), wanted = view(target);
-          std::optional<ConstView> w, p;
-          if (weight) w = view(*weight);
-          if (pos_weight) p = view(*pos_weight);
-          std::optional<View> losses, grads;
-          if (loss) losses = writable(*loss);
-          if (grad) grads = writable(*grad);
-          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
-            cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
-                                  grads ? &*grads : nullptr, grad_scale, reinterpret_cast<double*>(sum), exec);
-          });
-        });
+  m.def("bce_with_logits", [](const py::array& x, const py::array& target, const Optional& weight,
+                              const Optional& pos_weight, std::optional<py::array> loss, std::optional<py::array> grad,
+                              double grad_scale, std::uintptr_t sum, int device, std::uintptr_t stream, int strategy) {
+    const ConstView in = view(x), wanted = view(target);
+    std::optional<ConstView> w, p;
+    if (weight) w = view(*weight);
+    if (pos_weight) p = view(*pos_weight);
+    std::optional<View> losses, grads;
+    if (loss) losses = writable(*loss);
+    if (grad) grads = writable(*grad);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+      cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                            grads ? &*grads : nullptr, grad_scale, reinterpret_cast<double*>(sum), exec);
+    });
+  });
 }
 
 // Why no device can be used; empty if one can.
@@ -141,8 +140,7 @@ void bind_runtime(py::module_& m) {
   m.def("device_info", &device_info);
   m.def("plan", [](std::int64_t rows, std::int64_t classes, const py::array& like, bool reduces, int device) {
     constexpr const char* names[] = {"automatic", "brief", "block", "split"};
-    return names[static_cast<int>(
-        cuda::plan(rows, classes, supported(like), reduces, cuda::Stream(device, nullptr)))];
+    return names[static_cast<int>(cuda::plan(rows, classes, supported(like), reduces, cuda::Stream(device, nullptr)))];
   });
   m.def("allocate", [](std::size_t bytes, int device, std::uintptr_t stream) {
     return reinterpret_cast<std::uintptr_t>(

@@ -21,8 +21,7 @@ void run_unary(Op op, const char* name, const ConstView& x, const View& out, dou
   expect_shape(name, "out", out.shape, x.shape);
   Access access(name);
   access.add("x", x), access.add("out", out);
-  if (const ElementOperands e = operands(name, x, x, out); e.shape.count != 0)
-    unary(op, x.dtype, e, beta, exec.stream);
+  if (const ElementOperands e = operands(name, x, x, out); e.shape.count != 0) unary(op, x.dtype, e, beta, exec.stream);
 }
 
 void run_binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta,
@@ -53,9 +52,8 @@ void run_binary(Op op, const char* name, const ConstView& g, const ConstView& x,
 #include "ops.def"
 #undef VM_OP
 
-void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight,
-                     const ConstView* pos_weight, const View* loss, const View* grad, double grad_scale, double* sum,
-                     const Exec& exec) {
+void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
+                     const View* loss, const View* grad, double grad_scale, double* sum, const Exec& exec) {
   constexpr const char* op = "binary_cross_entropy_with_logits";
   Loop loop(x.shape);
   Access access(op);

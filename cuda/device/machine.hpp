@@ -81,8 +81,7 @@ VM_INLINE void sync_block(const std::source_location& where = std::source_locati
 }
 VM_INLINE std::byte* shared_memory() { return simt::shared_memory(); }
 template <class T>
-VM_INLINE T shuffle_xor(T value, unsigned mask,
-                        const std::source_location& where = std::source_location::current()) {
+VM_INLINE T shuffle_xor(T value, unsigned mask, const std::source_location& where = std::source_location::current()) {
   static_assert(sizeof(T) <= 8);
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);

@@ -73,8 +73,8 @@ VM_INLINE Group<T> load_whole(Bytes row, std::int64_t i, std::int64_t n) {
   return load_some<T>(row, i, n, T{});
 }
 
-// y[i] = op(inputs[i]...) for i < n, by thread `me` of `team`: elements up to the first boundary of y, then groups, then
-// what is left.
+// y[i] = op(inputs[i]...) for i < n, by thread `me` of `team`: elements up to the first boundary of y, then groups,
+// then what is left.
 template <class T, class Op, class... Rows>
 VM_INLINE void map_dense(OutBytes y, std::int64_t n, std::int64_t me, std::int64_t team, const Op& op, Rows... x) {
   constexpr int size = Group<T>::size;

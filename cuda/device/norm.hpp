@@ -84,7 +84,6 @@ VM_INLINE Norm norm_of(const Best& best, const TilePart& top, TwoSum others) {
   return norm;
 }
 
-
 template <class F>
 VM_INLINE Norm merge_by_warp(const TilePart* parts, std::int64_t tiles) {
   Best best;

@@ -81,8 +81,7 @@ class StagedTile {
 
 template <class V>
 VM_INLINE V warp_max(V v) {
-  for (unsigned mask = lanes_of_warp / 2; mask > 0; mask /= 2)
-    v = max(v, splat<V>(shuffle_xor(v.piece[0].v, mask)));
+  for (unsigned mask = lanes_of_warp / 2; mask > 0; mask /= 2) v = max(v, splat<V>(shuffle_xor(v.piece[0].v, mask)));
   return v;
 }
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Binary cross-entropy with logits, its gradient, and the sum of the losses by tiles of elements.
-#include "ops/binary_cross_entropy.hpp"
-
 #include "kernels/launch.hpp"
+#include "ops/binary_cross_entropy.hpp"
 
 namespace vastmax::VM_ISA {
 
 constexpr unsigned block_threads = 128;
 
 template <class T>
-VM_KERNEL(block_threads, 4) tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum* parts) {
+VM_KERNEL(block_threads, 4)
+tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum* parts) {
   using F = compute_t<T>;
   using V = vec<F>;
   const V scale = splat<V>(static_cast<F>(a.scale));

@@ -14,28 +14,32 @@ namespace vastmax::VM_ISA {
 constexpr unsigned block_threads = 256;
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads, 4) unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
+VM_KERNEL(block_threads, 4)
+unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   map_dense<T>(y, n, global_thread(), global_threads(), [&](V v) { return formula(v); }, x);
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads, 4) binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
+VM_KERNEL(block_threads, 4)
+binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V> formula(beta);
   map_dense<T>(out, n, global_thread(), global_threads(), [&](V a, V b) { return formula(a, b); }, g, x);
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads, 4) unary_strided(ElementOperands e, double beta) {
+VM_KERNEL(block_threads, 4)
+unary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))))));
 }
 
 template <template <class> class Formula, class T>
-VM_KERNEL(block_threads, 4) binary_strided(ElementOperands e, double beta) {
+VM_KERNEL(block_threads, 4)
+binary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))),
@@ -45,7 +49,9 @@ VM_KERNEL(block_threads, 4) binary_strided(ElementOperands e, double beta) {
 template <template <class> class Formula>
 static void start_unary(DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   with_dtype(dtype, [&]<class T>(T) {
-    const auto grid = [&](std::int64_t each) { return grid_for(e.shape.count, block_threads * each, block_threads, stream); };
+    const auto grid = [&](std::int64_t each) {
+      return grid_for(e.shape.count, block_threads * each, block_threads, stream);
+    };
     if (e.dense)
       launch(unary_dense<Formula, T>, grid(Group<T>::size), stream, e.x.data, e.out.data, e.shape.count, beta);
     else
@@ -56,7 +62,9 @@ static void start_unary(DType dtype, const ElementOperands& e, double beta, cons
 template <template <class> class Formula>
 static void start_binary(DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   with_dtype(dtype, [&]<class T>(T) {
-    const auto grid = [&](std::int64_t each) { return grid_for(e.shape.count, block_threads * each, block_threads, stream); };
+    const auto grid = [&](std::int64_t each) {
+      return grid_for(e.shape.count, block_threads * each, block_threads, stream);
+    };
     if (e.dense)
       launch(binary_dense<Formula, T>, grid(Group<T>::size), stream, e.x.data, e.second.data, e.out.data, e.shape.count,
              beta);

@@ -29,7 +29,8 @@ VM_INLINE TilePart part_of(const RowOperands& a, std::int64_t row, std::int64_t 
 }
 
 template <class T, bool plain>
-VM_KERNEL(block_threads, blocks_for<T>) tiles_kernel(RowOperands a, std::int64_t tiles, TilePart* parts) {
+VM_KERNEL(block_threads, blocks_for<T>)
+tiles_kernel(RowOperands a, std::int64_t tiles, TilePart* parts) {
   each_tile(a.shape.count, tiles, tile_length<T>, [&](std::int64_t row, std::int64_t start, std::int64_t t) {
     const TilePart part = part_of<T, plain>(a, row, start);
     if (lane() == 0) parts[t] = part;
@@ -43,7 +44,8 @@ VM_INLINE void store_sum(const RowOperands& a, std::int64_t row, const Norm& nor
 }
 
 template <class T, bool plain>
-VM_KERNEL(block_threads, blocks_for<T>) short_kernel(RowOperands a) {
+VM_KERNEL(block_threads, blocks_for<T>)
+short_kernel(RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
     const TilePart part = part_of<T, plain>(a, row, 0);
@@ -72,7 +74,8 @@ VM_INLINE void each_norm_by_block(std::int64_t rows, std::int64_t tiles, const T
 }
 
 template <class F, bool by_block>
-VM_KERNEL(virtual_threads, 2) reduce_kernel(RowOperands a, std::int64_t tiles, const TilePart* parts) {
+VM_KERNEL(virtual_threads, 2)
+reduce_kernel(RowOperands a, std::int64_t tiles, const TilePart* parts) {
   const auto put = [&](std::int64_t row, const Norm& norm, double rest) { store_sum<F>(a, row, norm, rest); };
   if constexpr (by_block)
     each_norm_by_block<F>(a.shape.count, tiles, parts, put);

@@ -54,8 +54,8 @@ VM_INLINE void map_staged(Role role, const Staged<T>& x, OutBytes y, std::int64_
 
 // The second read of split rows, by pieces of a row.  The last pieces first: they are what caches still hold.
 template <template <class, bool> class Formula, class T, bool plain>
-VM_KERNEL(map_threads, 3) map_kernel(Role role, RowOperands a, std::int64_t pieces, std::int64_t length,
-                                  const RowResult* rows) {
+VM_KERNEL(map_threads, 3)
+map_kernel(Role role, RowOperands a, std::int64_t pieces, std::int64_t length, const RowResult* rows) {
   constexpr auto item = static_cast<std::int64_t>(sizeof(T));
   const std::int64_t all = a.shape.count * pieces;
   for (std::int64_t i = block(); i < all; i += blocks()) {
@@ -72,7 +72,8 @@ VM_KERNEL(map_threads, 3) map_kernel(Role role, RowOperands a, std::int64_t piec
 
 // A row that is one tile, by one warp: read once, into registers.
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 3) short_kernel(Role role, RowOperands a) {
+VM_KERNEL(short_threads, 3)
+short_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   constexpr int size = Group<T>::size;
   const std::int64_t n = a.shape.n;
@@ -106,7 +107,8 @@ VM_KERNEL(short_threads, 3) short_kernel(Role role, RowOperands a) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 3) short_staged_kernel(Role role, RowOperands a) {
+VM_KERNEL(short_threads, 3)
+short_staged_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
     const Staged<T> x(a, row);
@@ -134,7 +136,8 @@ std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads<T>, 1) block_kernel(Role role, RowOperands a, std::int64_t tiles, bool keep) {
+VM_KERNEL(block_threads<T>, 1)
+block_kernel(Role role, RowOperands a, std::int64_t tiles, bool keep) {
   using F = compute_t<T>;
   const std::int64_t n = a.shape.n;
   auto& scratch = *reinterpret_cast<BlockScratch*>(shared_memory());

@@ -81,7 +81,8 @@ VM_INLINE void map_row(const RowOperands& a, const GradRow& row, std::int64_t be
 }
 
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(tile_threads, 4) tiles_kernel(RowOperands a, std::int64_t tiles, TwoSum* parts) {
+VM_KERNEL(tile_threads, 4)
+tiles_kernel(RowOperands a, std::int64_t tiles, TwoSum* parts) {
   for (std::int64_t t = global_warp(); t < a.shape.count * tiles; t += global_warps()) {
     const TwoSum dot = dot_tile<Formula, T, plain>(a, GradRow(a, t / tiles), t % tiles * tile_length<T>);
     if (lane() == 0) parts[t] = dot;
@@ -92,15 +93,15 @@ VM_KERNEL(block_threads, 2) finish_kernel(RowOperands a, std::int64_t tiles, con
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
     const TwoSum* const own = parts + row * tiles;
-    const TwoSum dot =
-        total_by_block(tiles, scratch, [&](TwoSum& sum, std::int64_t t) { add_dot(sum, own[t]); });
+    const TwoSum dot = total_by_block(tiles, scratch, [&](TwoSum& sum, std::int64_t t) { add_dot(sum, own[t]); });
     if (thread() == 0) rows[row] = params_of(a, row, dot);
     sync_block();
   }
 }
 
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(map_threads, 3) map_kernel(RowOperands a, std::int64_t pieces, std::int64_t length, const RowParams* rows) {
+VM_KERNEL(map_threads, 3)
+map_kernel(RowOperands a, std::int64_t pieces, std::int64_t length, const RowParams* rows) {
   const std::int64_t all = a.shape.count * pieces;
   for (std::int64_t i = block(); i < all; i += blocks()) {
     const std::int64_t p = all - 1 - i, row = p / pieces, begin = p % pieces * length;
@@ -112,7 +113,8 @@ VM_KERNEL(map_threads, 3) map_kernel(RowOperands a, std::int64_t pieces, std::in
 
 // A row by one block; the second read finds it in the cache.
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(block_threads, 2) block_kernel(RowOperands a, std::int64_t tiles) {
+VM_KERNEL(block_threads, 2)
+block_kernel(RowOperands a, std::int64_t tiles) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   auto& params = *reinterpret_cast<RowParams*>(&scratch + 1);
   auto* const parts = reinterpret_cast<TwoSum*>(&params + 1);
@@ -123,8 +125,7 @@ VM_KERNEL(block_threads, 2) block_kernel(RowOperands a, std::int64_t tiles) {
       if (lane() == 0) parts[t] = dot;
     }
     sync_block();
-    const TwoSum dot =
-        total_by_block(tiles, scratch, [&](TwoSum& sum, std::int64_t t) { add_dot(sum, parts[t]); });
+    const TwoSum dot = total_by_block(tiles, scratch, [&](TwoSum& sum, std::int64_t t) { add_dot(sum, parts[t]); });
     if (thread() == 0) params = params_of(a, r, dot);
     sync_block();
     map_row<Formula, T, plain>(a, row, 0, a.shape.n, thread(), threads(), params);

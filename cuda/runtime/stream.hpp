@@ -56,8 +56,7 @@ template <class T>
 class Workspace {
  public:
   Workspace(std::int64_t count, const Stream& stream, const char* op)
-      : stream_(stream),
-        data_(static_cast<T*>(allocate(static_cast<std::size_t>(count) * sizeof(T), stream, op))) {}
+      : stream_(stream), data_(static_cast<T*>(allocate(static_cast<std::size_t>(count) * sizeof(T), stream, op))) {}
   ~Workspace() { release(data_, stream_); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;

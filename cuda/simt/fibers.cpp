@@ -30,8 +30,9 @@ constexpr std::size_t stack_bytes = VM_ASAN ? 512 << 10 : 128 << 10;
 
 struct Stack {
   std::byte* base;
-  Stack() : base(static_cast<std::byte*>(mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
-                                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
+  Stack()
+      : base(static_cast<std::byte*>(
+            mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
     if (base == MAP_FAILED) throw std::bad_alloc();
   }
   Stack(Stack&& other) noexcept : base(std::exchange(other.base, nullptr)) {}

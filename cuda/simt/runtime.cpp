@@ -40,9 +40,9 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
-  *value = what == cudaDevAttrMultiProcessorCount        ? processors
+  *value = what == cudaDevAttrMultiProcessorCount                                                   ? processors
            : what == cudaDevAttrComputeCapabilityMajor || what == cudaDevAttrComputeCapabilityMinor ? 0
-                                                         : shared_bytes;
+                                                                                                    : shared_bytes;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {

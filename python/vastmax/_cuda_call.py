@@ -99,9 +99,7 @@ def row_grad(
     t = site.temperature(rows, temperature)
     site.chosen(rows.count, rows.classes, forward.dtype)
     y, done = site.result(out, forward.shape, forward.dtype, grad, forward)
-    getattr(site.module, op)(
-        site.rows(rows, grad), site.rows(rows, forward), site.rows(rows, y), t, *site.rest
-    )
+    getattr(site.module, op)(site.rows(rows, grad), site.rows(rows, forward), site.rows(rows, y), t, *site.rest)
     return done()
 
 

@@ -69,7 +69,9 @@ class Site:
         options = _config.current()
         if options.explaining:
             home = "cpu" if self.guest is None else "cuda"
-            raise Planned(self.op, choose(self.op, home, options.device, rows, classes, absent=dict), rows, classes, dtype)
+            raise Planned(
+                self.op, choose(self.op, home, options.device, rows, classes, absent=dict), rows, classes, dtype
+            )
 
     @property
     def rest(self) -> tuple[int, int, int]:
@@ -120,7 +122,7 @@ class Site:
             moved = rows.moved(view)
             flat = (*rows.result, rows.classes)
             if not _mergeable(moved, len(rows.result)):
-                given = f"spans axes of strides {moved.strides[len(rows.result):]}"
+                given = f"spans axes of strides {moved.strides[len(rows.result) :]}"
                 raise ValueError(message(self.op, "axis", given, "axes that lie behind each other on the GPU"))
             step = moved.strides[-1]
             return np.lib.stride_tricks.as_strided(moved, flat, (*moved.strides[: len(rows.result)], step))
@@ -234,9 +236,7 @@ def _bfloat16() -> np.dtype[Any]:
 
 def _mergeable(a: Array, first: int) -> bool:
     """Whether the axes from `first` on are one stretch."""
-    return all(
-        a.shape[d + 1] * a.strides[d + 1] == a.strides[d] or a.shape[d] == 1 for d in range(first, a.ndim - 1)
-    )
+    return all(a.shape[d + 1] * a.strides[d + 1] == a.strides[d] or a.shape[d] == 1 for d in range(first, a.ndim - 1))
 
 
 def _device_of(a: Any) -> int:  # noqa: ANN401

@@ -22,13 +22,13 @@ struct Digest {
 
 // Around lanes, groups and tiles; several tiles; more tiles than virtual threads.
 constexpr std::pair<std::int64_t, std::int64_t> shapes[] = {
-    {3, 0},    {2, 1},    {5, 2},    {3, 31},    {3, 33},    {9, 100},    {4, 1000},   {4, 1023},  {4, 1024},
-    {4, 1025}, {4, 2047}, {4, 2048}, {3, 2049},  {3, 4099},  {5, 8192},   {2, 20'001}, {1, 50'257}, {1, 600'000}};
+    {3, 0},    {2, 1},    {5, 2},    {3, 31},   {3, 33},   {9, 100},  {4, 1000},   {4, 1023},   {4, 1024},
+    {4, 1025}, {4, 2047}, {4, 2048}, {3, 2049}, {3, 4099}, {5, 8192}, {2, 20'001}, {1, 50'257}, {1, 600'000}};
 
 constexpr std::pair<cuda::Strategy, const char*> strategies[] = {{cuda::Strategy::automatic, "automatic"},
-                                                                  {cuda::Strategy::brief, "brief"},
-                                                                  {cuda::Strategy::block, "block"},
-                                                                  {cuda::Strategy::split, "split"}};
+                                                                 {cuda::Strategy::brief, "brief"},
+                                                                 {cuda::Strategy::block, "block"},
+                                                                 {cuda::Strategy::split, "split"}};
 
 template <class Cpu, class Cuda>
 int check(const char* op, Cpu cpu, Cuda gpu, Layout layout, const cuda::Stream& stream, Digest& digest) {
