@@ -27,7 +27,7 @@
 #define VM_ISA_HEADER_avx2 "simd/vec_avx2.hpp"
 #define VM_ISA_HEADER_avx512 "simd/vec_avx512.hpp"
 #define VM_ISA_HEADER_neon "simd/vec_neon.hpp"
-#define VM_ISA_HEADER_cuda "simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0007-one-formula-two-backends.md)
+#define VM_ISA_HEADER_cuda "simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0010-one-formula-two-backends.md)
 #define VM_CONCAT_(a, b) a##b
 #define VM_CONCAT(a, b) VM_CONCAT_(a, b)
 

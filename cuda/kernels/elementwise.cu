@@ -13,40 +13,40 @@ namespace vastmax::VM_ISA {
 
 constexpr unsigned block_threads = 256;
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 VM_KERNEL(block_threads, 4)
 unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
-  const Formula<V> formula(beta);
+  const Formula<V, sizeof(T) == 2> formula(beta);
   map_dense<T>(y, n, global_thread(), global_threads(), [&](V v) { return formula(v); }, x);
 }
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 VM_KERNEL(block_threads, 4)
 binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
-  const Formula<V> formula(beta);
+  const Formula<V, sizeof(T) == 2> formula(beta);
   map_dense<T>(out, n, global_thread(), global_threads(), [&](V a, V b) { return formula(a, b); }, g, x);
 }
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 VM_KERNEL(block_threads, 4)
 unary_strided(ElementOperands e, double beta) {
-  const Formula<vec<compute_t<T>>> formula(beta);
+  const Formula<vec<compute_t<T>>, sizeof(T) == 2> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))))));
 }
 
-template <template <class> class Formula, class T>
+template <template <class, bool> class Formula, class T>
 VM_KERNEL(block_threads, 4)
 binary_strided(ElementOperands e, double beta) {
-  const Formula<vec<compute_t<T>>> formula(beta);
+  const Formula<vec<compute_t<T>>, sizeof(T) == 2> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
     store_one<T>(e.shape.row(e.out, i), rounded<T>(formula(number(load_one<T>(e.shape.row(e.x, i))),
                                                            number(load_one<T>(e.shape.row(e.second, i))))));
 }
 
-template <template <class> class Formula>
+template <template <class, bool> class Formula>
 static void start_unary(DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   with_dtype(dtype, [&]<class T>(T) {
     const auto grid = [&](std::int64_t each) {
@@ -59,7 +59,7 @@ static void start_unary(DType dtype, const ElementOperands& e, double beta, cons
   });
 }
 
-template <template <class> class Formula>
+template <template <class, bool> class Formula>
 static void start_binary(DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   with_dtype(dtype, [&]<class T>(T) {
     const auto grid = [&](std::int64_t each) {
