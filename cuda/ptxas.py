@@ -39,7 +39,8 @@ def plain(names: list[str]) -> list[str]:
 
 
 def main() -> int:
-    found = sorted(kernels(fileinput.input()), key=lambda k: -k.registers)
+    with fileinput.input() as lines:
+        found = sorted(kernels(lines), key=lambda k: -k.registers)
     if not found:
         print("no kernel in the output of ptxas: was -Xptxas=-v given?")
         return 1

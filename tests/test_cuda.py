@@ -55,9 +55,9 @@ def test_rows_with_teeth(name: str, dtype: Any) -> None:
     check_row(inputs.row(name, dtype), name)
 
 
-@pytest.mark.parametrize("place", ("first", "tile edge", "last"))
-@pytest.mark.parametrize("special", (np.inf, -np.inf, np.nan))
-@pytest.mark.parametrize("n", (5, 1000, 3000))
+@pytest.mark.parametrize("place", ["first", "tile edge", "last"])
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("n", [5, 1000, 3000])
 def test_special_values_are_those_of_the_cpu(special: float, place: str, n: int, dtype: Any) -> None:
     x = logits(n, dtype)
     x[1, {"first": 0, "tile edge": n // 2, "last": n - 1}[place]] = special
@@ -77,7 +77,7 @@ def test_special_values_are_those_of_the_cpu(special: float, place: str, n: int,
         np.testing.assert_array_equal(got == 0, want == 0)
 
 
-@pytest.mark.parametrize("n", (7, 1000, 2500))
+@pytest.mark.parametrize("n", [7, 1000, 2500])
 def test_mask_temperature_and_axis(n: int, dtype: Any) -> None:
     x = logits(n, dtype)
     mask = np.random.default_rng(1).random(x.shape) < 0.7
@@ -93,7 +93,7 @@ def test_mask_temperature_and_axis(n: int, dtype: Any) -> None:
         near(got, vastmax.logsumexp(x[:, ::-1], axis=-1, temperature=t, where=mask), 1)
 
 
-@pytest.mark.parametrize("n", (7, 1000, 2500))
+@pytest.mark.parametrize("n", [7, 1000, 2500])
 def test_gradients(n: int, dtype: Any) -> None:
     x, g = logits(n, dtype), logits(n, dtype, sigma=1.0)[::-1].copy()
     with vastmax.config(device="cpu"):
@@ -195,7 +195,7 @@ def simulated() -> None:
 
 
 @pytest.mark.usefixtures("simulated")
-@pytest.mark.parametrize("kind", (ByDlpack, ByInterface))
+@pytest.mark.parametrize("kind", [ByDlpack, ByInterface])
 def test_arrays_of_others(kind: Any) -> None:
     x = logits(1500, np.float32)
     given = kind(x)

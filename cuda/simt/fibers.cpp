@@ -302,15 +302,18 @@ void check_access(const void* address, std::size_t bytes, std::size_t alignment,
   thread_local std::size_t known_bytes = 0;
   thread_local std::uint64_t known_launch = 0;
   if (known_launch == machine.launches && at >= known && at + bytes <= known + known_bytes) return;
-  const std::lock_guard lock(spans_mutex);
-  for (auto it = spans().upper_bound(at); it != spans().begin();) {
-    --it;
-    if (it->first + longest < at + bytes) break;
-    if (at + bytes <= it->first + it->second.bytes) {
+  const auto find = [&] {  // fail() never returns, so nothing may be locked then
+    const std::lock_guard lock(spans_mutex);
+    for (auto it = spans().upper_bound(at); it != spans().begin();) {
+      --it;
+      if (it->first + longest < at + bytes) break;
+      if (at + bytes > it->first + it->second.bytes) continue;
       known = it->first, known_bytes = it->second.bytes, known_launch = machine.launches;
-      return;
+      return true;
     }
-  }
+    return false;
+  };
+  if (find()) return;
   machine.fail(describe() + " outside the memory of the call");
 }
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-    from . import _cuda as _CudaModule  # noqa: N812
 
 
 @cache
@@ -30,9 +28,11 @@ def cuda_reason() -> str | None:
     return _load()[1]
 
 
-def cuda_module() -> Any:  # noqa: ANN401 - the ops are known by name only
+def cuda_module() -> ModuleType:
     """Return the extension; only for callers that have seen `cuda_reason` to be None."""
-    return cast("_CudaModule", _load()[0])
+    module = _load()[0]
+    assert module is not None
+    return module
 
 
 def absent() -> dict[str, str]:

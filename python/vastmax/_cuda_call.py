@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .errors import message
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis
+    from ._arrays import Array, Axis, Reduced
 
 
 def norm_map(
@@ -26,7 +26,7 @@ def norm_map(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
-) -> Any:
+) -> Array:
     """Run softmax or log_softmax."""
     site = Site(op, x, where)
     logits = site.floats("x", x, dtype)
@@ -49,7 +49,7 @@ def norm_reduce(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
-) -> Any:
+) -> Reduced:
     """Run logsumexp."""
     for name, given in (("b", b is not None), ("return_sign", return_sign)):
         if given:
@@ -73,7 +73,7 @@ def norm_grad(
     temperature: ArrayLike | None,
     where: ArrayLike | None,
     out: Array | None,
-) -> Any:
+) -> Array:
     """Run logsumexp_backward."""
     site = Site(op, a, grad_output, where)
     logits = site.floats("a", a)
@@ -92,7 +92,7 @@ def norm_grad(
 
 def row_grad(
     op: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, temperature: ArrayLike | None, out: Array | None
-) -> Any:
+) -> Array:
     """Run the backward op of softmax or log_softmax."""
     site, grad, forward = _pair(op, grad_output, "output", output)
     rows = Rows(op, forward.shape, axis)
@@ -103,7 +103,7 @@ def row_grad(
     return done()
 
 
-def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: float) -> Any:
+def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: float) -> Array:
     """Run an op that maps each element alone."""
     site = Site(op, x)
     values = site.floats("x", x, dtype)
@@ -115,7 +115,7 @@ def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | Non
 
 def elementwise_grad(
     op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: float
-) -> Any:
+) -> Array:
     """Run the backward op of an element-wise one."""
     site, grad, kept = _pair(op, grad_output, argument, saved)
     site.chosen(1, kept.size, kept.dtype)
@@ -132,7 +132,7 @@ def elementwise_loss(
     pos_weight: ArrayLike | None,
     reduction: str,
     return_grad: bool,
-) -> Any:
+) -> Reduced | tuple[Reduced, Array]:
     """Run binary_cross_entropy_with_logits; a reduced loss comes to the host, as a NumPy scalar."""
     site = Site(op, x, target, weight, pos_weight)
     logits = site.floats("input", x)
@@ -155,7 +155,7 @@ def elementwise_loss(
         logits, wanted, w, p, loss and loss[0], grad and grad[0], scale, total.ctypes.data, *site.rest
     )
     if loss is not None:
-        reduced = loss[1]()
+        reduced: Reduced = loss[1]()
     else:
         with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
             reduced = (site.fetch(total)[0] / (logits.size if reduction == "mean" else 1)).astype(kind)

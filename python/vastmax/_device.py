@@ -8,7 +8,7 @@ nothing may read or write its elements on the host, so conversions and copies ar
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from .errors import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._arrays import Array, Rows
+
+    Foreign: TypeAlias = Any  # of a library that we do not import
 
 _CUDA, _MANAGED = 2, 13  # device types of DLPack
 _KINDS = {(2, 16): "f2", (2, 32): "f4", (2, 64): "f8", (6, 8): "?", (1, 8): "u1"}
@@ -129,9 +132,12 @@ class Site:
         return rows.of(view)
 
     def result(
-        self, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
-    ) -> tuple[Array, Callable[[], Any]]:
-        """Return the destination on the device, and what hands it to the user once the work is enqueued."""
+        self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
+    ) -> tuple[Array, Callable[[], Array]]:
+        """Return the destination on the device, and what hands it to the user once the work is enqueued.
+
+        What the user gets is an array of the guest's library, whatever the annotation says.
+        """
         if out is not None:
             return self._out(out, shape, dtype, inputs)
         if self.guest is None:
@@ -139,20 +145,19 @@ class Site:
             return self._own(made), lambda: made.copy_to_host()[()]
         found = _empty_beside(self.guest, shape, dtype)
         if found is None:
-            found = DeviceArray(shape, dtype, self.device, self.stream)
-            return self._own(found), lambda: found
+            found = cast("Foreign", DeviceArray(shape, dtype, self.device, self.stream))
         view, _ = self._take("out", found)
         return view, lambda: found
 
     def _out(
-        self, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]
-    ) -> tuple[Array, Callable[[], Any]]:
+        self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]
+    ) -> tuple[Array, Callable[[], Array]]:
         if self.guest is None:
             host = _arrays.destination(self.op, out, shape, dtype)
             assert host is not None
             made = DeviceArray(shape, dtype, self.device, self.stream)
 
-            def bring() -> object:
+            def bring() -> Foreign:
                 host[...] = made.copy_to_host()
                 return out
 
@@ -192,7 +197,7 @@ class Site:
     def _own(self, array: DeviceArray) -> Array:
         return describe(array.pointer, array.shape, None, array.dtype)
 
-    def _take(self, argument: str, value: Any) -> tuple[Array, bool]:  # noqa: ANN401
+    def _take(self, argument: str, value: Foreign) -> tuple[Array, bool]:
         """Describe another library's array, ordered before our stream; and say whether it is read-only."""
         if isinstance(value, DeviceArray):
             if value.stream != self.stream:
@@ -209,7 +214,7 @@ class Site:
         dtype = np.dtype(interface["typestr"])
         return describe(pointer, tuple(interface["shape"]), interface.get("strides"), dtype), read_only
 
-    def _take_dlpack(self, argument: str, value: Any) -> tuple[Array, bool]:  # noqa: ANN401
+    def _take_dlpack(self, argument: str, value: Foreign) -> tuple[Array, bool]:
         ours = self.stream or 1  # DLPack: 0 is not allowed, 1 is the legacy default stream
         try:
             capsule = value.__dlpack__(stream=ours, max_version=(1, 0))
@@ -219,7 +224,7 @@ class Site:
         self._kept.append(owner)
         code, bits, lanes = kind
         dtype = _bfloat16() if (code, bits) == (4, 16) else np.dtype(_KINDS.get((code, bits), "V1"))
-        if lanes != 1 or dtype.kind == "V" and dtype.itemsize == 1:
+        if lanes != 1 or (dtype.kind == "V" and dtype.itemsize == 1):
             given = f"has DLPack type code {code} of {bits} bits"
             raise TypeError(message(self.op, argument, given, f"{_ACCEPTED} on a GPU"))
         strides = None if steps is None else tuple(step * dtype.itemsize for step in steps)
@@ -231,7 +236,8 @@ def _bfloat16() -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise TypeError("bfloat16 arrays on a GPU need the package ml_dtypes: pip install 'vastmax[bf16]'") from None
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def _mergeable(a: Array, first: int) -> bool:
@@ -239,7 +245,7 @@ def _mergeable(a: Array, first: int) -> bool:
     return all(a.shape[d + 1] * a.strides[d + 1] == a.strides[d] or a.shape[d] == 1 for d in range(first, a.ndim - 1))
 
 
-def _device_of(a: Any) -> int:  # noqa: ANN401
+def _device_of(a: Foreign) -> int:
     if isinstance(a, DeviceArray):
         return a.device
     if hasattr(a, "__dlpack_device__"):
@@ -252,8 +258,8 @@ def _handle(stream: int) -> int:
     return 0 if stream == 1 else stream
 
 
-def _stream(guest: Any, device: int) -> int:  # noqa: ANN401
-    """The stream of the call: that of `config`, else the current one of the guest's library, else the default."""
+def _stream(guest: Foreign, device: int) -> int:
+    """Return the stream of `config`, else the current one of the guest's library, else the default."""
     wish = _config.current().stream
     if wish is not None:
         return _handle(wish)
@@ -267,8 +273,8 @@ def _stream(guest: Any, device: int) -> int:  # noqa: ANN401
     return 0
 
 
-def _empty_beside(guest: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
-    """An empty array of the guest's library, if we know how to make one."""
+def _empty_beside(guest: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Foreign:
+    """Make an empty array of the guest's library, if we know how to make one."""
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
     if torch is not None and isinstance(guest, torch.Tensor):
         return torch.empty(shape, dtype=getattr(torch, dtype.type.__name__), device=guest.device)
