@@ -16,7 +16,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # The same source must give the same bits whatever the flags: multiply-adds are fused only where the code says so.
 add_compile_options(-Wall -Wextra -ffp-contract=off)
 if(VASTMAX_WERROR)
-  add_compile_options(-Werror)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(VASTMAX_SANITIZE)
   list(JOIN VASTMAX_SANITIZE "," sanitizers)

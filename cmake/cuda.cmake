@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # vastmax_cuda: cuda/kernels and the host code around them, for GPUs (nvcc) or for the SIMT machine on the host (g++).
 
-set(VASTMAX_CUDA AUTO CACHE STRING "CUDA backend: AUTO (if nvcc is found), ON, OFF, or SIMT (on the host, for tests)")
+# OFF until it has run on a GPU.
+set(VASTMAX_CUDA OFF CACHE STRING "CUDA backend: AUTO (if nvcc is found), ON, OFF, or SIMT (on the host, for tests)")
 set_property(CACHE VASTMAX_CUDA PROPERTY STRINGS AUTO ON OFF SIMT)
 set(backend ${VASTMAX_CUDA})
 if(NOT backend MATCHES "^(AUTO|ON|OFF|SIMT)$")
@@ -23,6 +24,16 @@ if(backend STREQUAL "OFF")
   return()
 endif()
 
+if(backend STREQUAL "ON")
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # 90 brings PTX for what comes after it
+  endif()
+  enable_language(CUDA)
+  if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION) # before CMake 3.26
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  endif()
+endif()
+
 file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/kernels/*.cu)
 file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/core/*.cpp ${PROJECT_SOURCE_DIR}/cuda/runtime/*.cpp)
 add_library(vastmax_cuda STATIC ${kernels} ${host})
@@ -38,11 +49,9 @@ if(backend STREQUAL "SIMT")
   target_include_directories(vastmax_cuda PUBLIC ${PROJECT_SOURCE_DIR}/cuda/simt/include)
   target_compile_definitions(vastmax_cuda PUBLIC VASTMAX_SIMT)
 else()
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # 90 brings PTX for what comes after it
-  endif()
-  enable_language(CUDA)
-  set_target_properties(vastmax_cuda PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static)
+  set_target_properties(vastmax_cuda PROPERTIES CUDA_STANDARD 20 CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY Static)
+  find_package(CUDAToolkit REQUIRED)
+  target_link_libraries(vastmax_cuda PUBLIC CUDA::cudart_static)
   # No fused multiply-adds but those that the code names: the same bits as on the CPU.
   target_compile_options(vastmax_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --Werror=all-warnings -Xptxas=-v>)
 endif()

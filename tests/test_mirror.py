@@ -166,8 +166,10 @@ def test_the_example_op_compiles(tmp_path: Path) -> None:
         ops.write(listed)
     kernel = tmp_path / "cpp/kernels/elementwise.cpp"
     kernel.write_text(kernel.read_text().replace("#include", f'#include "ops/{EXAMPLE}.hpp"\n#include', 1))
-    options = "-std=c++20 -fsyntax-only -Wall -Wextra -Werror -DVM_ISA=scalar -Icpp -Icpp/include".split()
-    run = subprocess.run(["c++", *options, str(kernel)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    options = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-DVM_ISA=scalar", "-Icpp"]
+    run = subprocess.run(
+        ["c++", *options, "-Icpp/include", str(kernel)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 

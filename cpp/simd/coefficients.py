@@ -88,7 +88,9 @@ def main():
             print(f"  // {meaning}: relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
             print(f"  struct {name} {{\n    static constexpr int count = {len(found)};")
             print(f"    VM_MEMBER static constexpr {kind} at(int i) {{\n      constexpr {kind} c[] = {{")
-            print("".join(f"          {literal(c, kind)},\n" for c in found) + "      };\n      return c[i];\n    }\n  };")
+            print(
+                "".join(f"          {literal(c, kind)},\n" for c in found) + "      };\n      return c[i];\n    }\n  };"
+            )
         print("};\n")
     print("}  // namespace vastmax::VM_ISA")
 

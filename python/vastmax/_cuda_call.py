@@ -103,24 +103,26 @@ def row_grad(
     return done()
 
 
-def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: float) -> Array:
+def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | None, beta: object) -> Array:
     """Run an op that maps each element alone."""
     site = Site(op, x)
     values = site.floats("x", x, dtype)
+    sharpness = _arrays.sharpness(op, beta, values.dtype)
     site.chosen(1, values.size, values.dtype)
     y, done = site.result(out, values.shape, values.dtype, values)
-    getattr(site.module, op)(values, y, beta, *site.rest)
+    getattr(site.module, op)(values, y, sharpness, *site.rest)
     return done()
 
 
 def elementwise_grad(
-    op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: float
+    op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike, out: Array | None, beta: object
 ) -> Array:
     """Run the backward op of an element-wise one."""
     site, grad, kept = _pair(op, grad_output, argument, saved)
+    sharpness = _arrays.sharpness(op, beta, kept.dtype)
     site.chosen(1, kept.size, kept.dtype)
     y, done = site.result(out, kept.shape, kept.dtype, grad, kept)
-    getattr(site.module, op)(grad, kept, y, beta, *site.rest)
+    getattr(site.module, op)(grad, kept, y, sharpness, *site.rest)
     return done()
 
 
