@@ -65,11 +65,11 @@ def _rivals(text: str) -> tuple[str, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, and draw if asked; slow is no failure."""
-    if options.plot and not chart.available():
-        print(f"--plot needs matplotlib: {chart.INSTALL}", file=sys.stderr)
-        return 2
     if options.plot and not Path(options.plot).parent.is_dir():  # said before minutes of measuring
         print(f"--plot: no folder {Path(options.plot).parent}", file=sys.stderr)
+        return 2
+    if options.plot and not chart.available():
+        print(f"--plot needs matplotlib: {chart.INSTALL}", file=sys.stderr)
         return 2
     out = screen.open_screen(silent=options.json)
     asked = options.isa or options.threads
