@@ -30,10 +30,16 @@ inline void expect_dtype(const char* op, const char* what, DType got, DType want
                                 "; it must be " + names[static_cast<int>(want)]);
 }
 
+// The dtype and the shape of x.
+template <class V>
+void expect_like(const char* op, const char* what, const V& got, const ConstView& x) {
+  expect_dtype(op, what, got.dtype, x.dtype);
+  expect_shape(op, what, got.shape, x.shape);
+}
+
 inline void check_rows(const char* op, const ConstView& x, const View& out) {
   if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
-  expect_dtype(op, "out", out.dtype, x.dtype);
-  expect_shape(op, "out", out.shape, x.shape);
+  expect_like(op, "out", out, x);
 }
 inline void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape,
                           const char* what) {

@@ -80,8 +80,7 @@ void each_stretch(std::span<const std::int64_t> shape, const In (&in)[ins], cons
 }
 
 void unary(Op op, const char* name, const ConstView& x, const View& out, double beta, const Exec& exec) {
-  expect_dtype(name, "out", out.dtype, x.dtype);
-  expect_shape(name, "out", out.shape, x.shape);
+  expect_like(name, "out", out, x);
   const auto kernel = of(kernels(exec), x.dtype).unary[static_cast<int>(op)];
   each_stretch(x.shape, {In(&x)}, {Out(&out)}, Order::any, exec,
                [&](std::size_t, const auto& from, const auto& to, std::size_t n, bool streaming) {
@@ -91,10 +90,8 @@ void unary(Op op, const char* name, const ConstView& x, const View& out, double 
 
 void binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta,
             const Exec& exec) {
-  expect_dtype(name, "grad_output", g.dtype, x.dtype);
-  expect_shape(name, "grad_output", g.shape, x.shape);
-  expect_dtype(name, "out", out.dtype, x.dtype);
-  expect_shape(name, "out", out.shape, x.shape);
+  expect_like(name, "grad_output", g, x);
+  expect_like(name, "out", out, x);
   const auto kernel = of(kernels(exec), x.dtype).binary[static_cast<int>(op)];
   each_stretch(x.shape, {In(&g), In(&x)}, {Out(&out)}, Order::any, exec,
                [&](std::size_t, const auto& from, const auto& to, std::size_t n, bool streaming) {
@@ -133,8 +130,7 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
   constexpr const char* op = "binary_cross_entropy_with_logits";
   for (const ConstView* in : {&target, weight, pos_weight})
     if (in != nullptr) {
-      expect_dtype(op, "an input", in->dtype, x.dtype);
-      expect_shape(op, "an input", in->shape, x.shape);
+      expect_like(op, "an input", *in, x);
     }
   for (const View* out : {loss, grad})
     if (out != nullptr) expect_shape(op, "an output", out->shape, x.shape);

@@ -60,8 +60,7 @@ void NormWeighted::run(const ConstView& a, const ConstView& b, const View& out, 
 void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& o,
                         const Exec& exec) {
   check_reduced("logsumexp", a, out.dtype, out.shape, "out");
-  expect_dtype("logsumexp", "b", b.dtype, a.dtype);
-  expect_shape("logsumexp", "b", b.shape, a.shape);
+  expect_like("logsumexp", "b", b, a);
   if (sign != nullptr) check_reduced("logsumexp", a, sign->dtype, sign->shape, "sign");
   NormWeighted(a.dtype, a.shape, exec).run(a, b, out, sign, o);
 }

@@ -81,8 +81,7 @@ void RowGrad::run(Op op, const ConstView& g, const ConstView& y, const View& out
 #define VM_DEFINE_row_grad(name)                                                                              \
   void name(const ConstView& g, const ConstView& y, const View& out, const RowOptions& o, const Exec& exec) { \
     check_rows(#name, y, out);                                                                                \
-    expect_dtype(#name, "grad_output", g.dtype, y.dtype);                                                     \
-    expect_shape(#name, "grad_output", g.shape, y.shape);                                                     \
+    expect_like(#name, "grad_output", g, y);                                                                  \
     RowGrad(y.dtype, y.shape, exec).run(Op::name, g, y, out, o);                                              \
   }
 #define VM_DEFINE_unary(name)

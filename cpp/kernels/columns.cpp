@@ -72,7 +72,7 @@ static void sum_columns(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_
     for (std::size_t i = 0; i < n; ++i, at += pitch, later += pitch) {
       prefetch_later(later, W::lanes * sizeof(T));
       const W term = exp_terms<terms>(load_row<T, W>(at, some), refs);
-#pragma GCC unroll 4
+      VM_UNROLL(4)
       for (int v = 0; v < vectors; ++v) sum[i % V::lanes][v].add(part<V>(term, v));
     }
     for (int v = 0; v < vectors; ++v) {

@@ -47,7 +47,7 @@ static void norm_block(Bytes x, std::size_t n, Bytes ahead, double& max, Partial
       exp_sum<In, V, terms>(x, n, out.ref, 0, [&]<class W>(std::size_t i, const W*) __attribute__((always_inline)) {
         prefetch<W::lanes * sizeof(In)>(later + i * sizeof(In) + fetch_ahead);
         const W v = load<W>(later + i * sizeof(In), type<In>);
-#pragma GCC unroll 4
+        VM_UNROLL(4)
         for (int j = 0; j < W::K; ++j) next.piece[j] = max_piece(v.piece[j], next.piece[j]);
       });
   if (ahead != nullptr) {

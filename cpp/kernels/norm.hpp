@@ -8,6 +8,10 @@
 
 namespace vastmax::VM_ISA {
 
+// ScaledExp::times comes down from the head room by the factor that keeps subnormal results normal.
+static_assert(Number<float>::lift == 0x1p64f && head_room<float> == 64);
+static_assert(Number<double>::lift == 0x1p500 && head_room<double> == 500);
+
 template <class F>
 VM_INLINE int reference(double max) {
   const double exponent = max * Number<double>::log2e;

@@ -17,8 +17,7 @@ ElementOperands operands(const char* op, const ConstView& a, const ConstView& b,
 }
 
 void run_unary(Op op, const char* name, const ConstView& x, const View& out, double beta, const Exec& exec) {
-  expect_dtype(name, "out", out.dtype, x.dtype);
-  expect_shape(name, "out", out.shape, x.shape);
+  expect_like(name, "out", out, x);
   Access access(name);
   access.add("x", x), access.add("out", out);
   if (const ElementOperands e = operands(name, x, x, out); e.shape.count != 0) unary(op, x.dtype, e, beta, exec.stream);
@@ -26,10 +25,8 @@ void run_unary(Op op, const char* name, const ConstView& x, const View& out, dou
 
 void run_binary(Op op, const char* name, const ConstView& g, const ConstView& x, const View& out, double beta,
                 const Exec& exec) {
-  expect_dtype(name, "grad_output", g.dtype, x.dtype);
-  expect_shape(name, "grad_output", g.shape, x.shape);
-  expect_dtype(name, "out", out.dtype, x.dtype);
-  expect_shape(name, "out", out.shape, x.shape);
+  expect_like(name, "grad_output", g, x);
+  expect_like(name, "out", out, x);
   Access access(name);
   access.add("grad_output", g), access.add("x", x), access.add("out", out);
   if (const ElementOperands e = operands(name, g, x, out); e.shape.count != 0)
@@ -60,8 +57,7 @@ void bce_with_logits(const ConstView& x, const ConstView& target, const ConstVie
   const ConstView* inputs[] = {&x, &target, weight, pos_weight};
   for (const ConstView* in : inputs) {
     const ConstView& view = in != nullptr ? *in : x;
-    expect_dtype(op, "an input", view.dtype, x.dtype);
-    expect_shape(op, "an input", view.shape, x.shape);
+    expect_like(op, "an input", view, x);
     access.add("an input", view);
     loop.add(view.strides);
   }

@@ -121,8 +121,7 @@ void map(Op op, const char* name, const ConstView& x, const ConstView* grad, con
 void grad(Op op, const char* name, const ConstView& g, const ConstView& y, const View& out, const RowOptions& o,
           const Exec& exec) {
   check_rows(name, y, out);
-  expect_dtype(name, "grad_output", g.dtype, y.dtype);
-  expect_shape(name, "grad_output", g.shape, y.shape);
+  expect_like(name, "grad_output", g, y);
   Rows rows(name, y);
   const std::size_t incoming = rows.full("grad_output", g), saved = rows.full("output", y), to = rows.full("out", out);
   rows.options(o);
