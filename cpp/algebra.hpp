@@ -127,6 +127,22 @@ VM_SHARED double log_sum(const Math& math, const Norm& norm, const Rest& rest) {
   return norm.special() ? norm.max : norm.max + math.log1p(over_max(math, norm, rest));
 }
 
+// The logarithm of a sum of signed terms in the unit e^max, and the direction of the sum; `log` wants normal numbers.
+struct SignedLog {
+  double value, sign;
+};
+template <class Log>
+VM_SHARED SignedLog signed_log(double max, const TwoSum& sum, bool negative_allowed, const Log& log) {
+  const bool infinite = sum.high == infinity || sum.high == -infinity;
+  const double total = infinite ? sum.high : sum.value(), size = total < 0 ? -total : total;
+  if (total != total) return {total, total};
+  const double sign = total > 0 ? 1 : total < 0 ? -1 : 0;
+  if (total < 0 && !negative_allowed) return {__builtin_nan(""), sign};
+  if (total == 0) return {-infinity, 0};
+  if (infinite) return {infinity, sign};
+  return {max + (size < 0x1p-900 ? log(size * 0x1p200) - 200 * 0.693147180559945309417 : log(size)), sign};
+}
+
 // 1 / sum as scale (1 + correction), in a type that holds neither exactly.
 template <class F>
 VM_SHARED void reciprocal(const TwoSum& sum, RowParams& row) {

@@ -20,6 +20,11 @@ struct Exec {
 void softmax(const ConstView& x, const View& out, const RowOptions&, const Exec&);
 void log_softmax(const ConstView& x, const View& out, const RowOptions&, const Exec&);
 void logsumexp(const ConstView& x, const View& out, const RowOptions&, const Exec&);
+// `sign` may be null, as in vastmax::logsumexp_weighted.
+void logsumexp_weighted(const ConstView& x, const ConstView& weights, const View& out, const View* sign,
+                        const RowOptions&, const Exec&);
+// The signs that go with the results of logsumexp.
+void logsumexp_signs(const ConstView& results, const View& signs, const Exec&);
 void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& out, const RowOptions&, const Exec&);
 void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions&, const Exec&);
 void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions&, const Exec&);
@@ -35,6 +40,16 @@ void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& ou
 // `sum` is one float64 in device memory; `weight`, `pos_weight`, `loss` and `grad` may be null.
 void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
                      const View* loss, const View* grad, double grad_scale, double* sum, const Exec&);
+
+// Elements one by one into memory of another dtype, or of the same and other strides.
+void convert(const ConstView& x, const View& out, const Exec&);
+// The same for items of 1, 2, 4 or 8 bytes that are no numbers to us.
+struct Items {
+  std::byte* data;
+  std::size_t item;
+  std::span<const std::int64_t> shape, strides;
+};
+void copy(const Items& from, const Items& to, const Exec&);
 
 // What a call over rows would run as.
 Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);

@@ -11,10 +11,6 @@ class NormWeighted : NormRun {
   void run(const ConstView& a, const ConstView& b, const View& out, const View* sign, const RowOptions& o);
 
  private:
-  double log(double x) const {  // x > 0; the kernel wants normal numbers
-    return x < 0x1p-900 ? all_.log(x * 0x1p200) - 200 * 0.693147180559945309417 : all_.log(x);
-  }
-
   RowOperand weights_;
 };
 
@@ -46,12 +42,9 @@ void NormWeighted::run(const ConstView& a, const ConstView& b, const View& out, 
       load_block(i);
       k_.weighted(scratch.in, scratch.second, length(i), max, sum);
     }
-    const double total = std::isinf(sum.high) ? sum.high : sum.value();  // in the unit e^max
-    double value = std::isnan(total) || (sign == nullptr && total < 0) ? NAN : total == 0 ? -INFINITY : INFINITY;
-    if (std::isfinite(total) && value == INFINITY) value = max + log(std::fabs(total));
-    const double direction = std::isnan(total) ? NAN : total > 0 ? 1 : total < 0 ? -1 : 0;
-    store_number(y_.row(loop_, r), reduced(dtype_), value);
-    if (sign != nullptr) store_number(sign_operand.row(loop_, r), reduced(dtype_), direction);
+    const SignedLog result = signed_log(max, sum, sign != nullptr, all_.log);
+    store_number(y_.row(loop_, r), reduced(dtype_), result.value);
+    if (sign != nullptr) store_number(sign_operand.row(loop_, r), reduced(dtype_), result.sign);
   });
 }
 

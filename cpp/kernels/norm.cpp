@@ -65,47 +65,10 @@ static double rest(Bytes staged, std::size_t n, double max, int ref) {
   return exp_sum<F, wide<F>, Terms::below_max>(staged, n, ref, max, [](std::size_t, const auto*) {}).value();
 }
 
-// logsumexp with weights: b e^(a - max) in float64 whatever the dtype, because signed terms may cancel.  A term of
-// weight 0 is nothing, even where a is infinite or NaN.
-template <class F>
-static double weighted_max(Bytes a, Bytes b, std::size_t n) {
-  const F *x = reinterpret_cast<const F*>(a), *w = reinterpret_cast<const F*>(b);
-  F top = -Number<F>::infinity;
-  for (std::size_t i = 0; i < n; ++i)
-    if (w[i] != 0 && x[i] > top) top = x[i];
-  return static_cast<double>(top) + 0.0;
-}
-template <class F>
-static void weighted(Bytes a, Bytes b, std::size_t n, double max, TwoSum& out) {
-  const bool infinite = max == Number<double>::infinity || max == -Number<double>::infinity;
-  const F64 base = splat<F64>(infinite ? 0 : max), zero = splat<F64>(0), top = splat<F64>(max);
-  const ScaledExp<vec<double>> exp(splat<vec<double>>(0));
-  double sum = 0, lost = 0;  // lanes in index order: the terms of a cancelling sum must meet exactly
-  for (std::size_t i = 0; i < n; i += F64::lanes) {
-    const std::size_t left = n - i < F64::lanes ? n - i : F64::lanes;
-    const F64 x = load_first<F64>(a + i * sizeof(F), left, 0, type<F>),
-              w = load_first<F64>(b + i * sizeof(F), left, 0, type<F>);
-    // Beside an infinite logit the finite ones are nothing: e^inf w is w inf.
-    const F64 term =
-        infinite ? select(x == top, w * splat<F64>(max < 0 ? 0 : max), keep(is_nan(x), x)) : w * through(exp, x - base);
-    const Lanes<F64> terms(select(w == zero, zero, term));
-    for (std::size_t j = 0; j < left; ++j) {
-      const double next = sum + terms.at[j], part = next - sum;
-      lost += infinite ? 0 : (sum - (next - part)) + (terms.at[j] - part);
-      sum = next;
-    }
-  }
-  out.add(sum);
-  out.low += lost;
-}
-
 static double exp_scaled(double x, int ref) { return RowMath<double>::exp_scaled(x, ref); }
 static double exp_difference(double x) { return RowMath<double>::exp_difference(x); }
 static double log1p_one(double x) { return RowMath<double>::log1p(x); }
-static double log_one(double x) {
-  using One = vec<double>;
-  return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0];
-}
+static double log_one(double x) { return RowMath<double>::log(x); }
 template <class F>
 static double peak_error(double max, int ref) {
   return RowMath<F>::peak_error(max, ref);
@@ -123,8 +86,6 @@ void fill_norm(Kernels& k) {
     to.norm[1][0] = norm_block<T, short_terms>, to.norm[1][1] = norm_block<F, short_terms>;
     to.rest = rest<F>;
     to.peak_error = peak_error<F>;
-    to.weighted_max = weighted_max<F>;
-    to.weighted = weighted<F>;
   });
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/dlpack.hpp"
+#include "bindings/exchange.hpp"
 #include "bindings/shapes.hpp"
 #include "vastmax_cuda.hpp"
 
@@ -63,14 +64,24 @@ void bind_binary_on_device(py::module_& m, const char* name) {
 
 void bind_ops(py::module_& m) {
   bind_rows_on_device<&cuda::logsumexp>(m, "logsumexp");
+  bind_plain_rows<&cuda::logsumexp>(m, "logsumexp_plain", true);
 #define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
 #define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
-#define VM_BIND_ROWS_softmax bind_rows_on_device<&cuda::softmax>(m, "softmax");
-#define VM_BIND_ROWS_log_softmax bind_rows_on_device<&cuda::log_softmax>(m, "log_softmax");
+#define VM_BIND_ROWS_softmax VM_BIND_ROWS(softmax)
+#define VM_BIND_ROWS_log_softmax VM_BIND_ROWS(log_softmax)
 #define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
-#define VM_BIND_row_grad(name) bind_row_grad_on_device<&cuda::name>(m, #name);
-#define VM_BIND_unary(name) bind_unary_on_device<&cuda::name>(m, #name);
-#define VM_BIND_binary(name) bind_binary_on_device<&cuda::name>(m, #name);
+#define VM_BIND_ROWS(name)                    \
+  bind_rows_on_device<&cuda::name>(m, #name); \
+  bind_plain_rows<&cuda::name>(m, #name "_plain", false);
+#define VM_BIND_row_grad(name)                    \
+  bind_row_grad_on_device<&cuda::name>(m, #name); \
+  bind_plain_row_grad<&cuda::name>(m, #name "_plain");
+#define VM_BIND_unary(name)                    \
+  bind_unary_on_device<&cuda::name>(m, #name); \
+  bind_plain_unary<&cuda::name>(m, #name "_plain");
+#define VM_BIND_binary(name)                    \
+  bind_binary_on_device<&cuda::name>(m, #name); \
+  bind_plain_binary<&cuda::name>(m, #name "_plain");
 #include "ops.def"
   m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
                                  const Optional& where, int device, std::uintptr_t stream, int strategy) {
@@ -79,6 +90,39 @@ void bind_ops(py::module_& m) {
     const View to = writable(out);
     const RowOptions o = row_options(x, temperature, where);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_backward(g, in, to, o, exec); });
+  });
+  m.def("logsumexp_weighted",
+        [](const py::array& x, const py::array& b, py::array out, std::optional<py::array> sign,
+           const Optional& temperature, const Optional& where, int device, std::uintptr_t stream, int strategy) {
+          need_axis(x);
+          const ConstView in = view(x), weights = view(b);
+          const View to = writable(out);
+          std::optional<View> signs;
+          if (sign) signs = writable(*sign);
+          const RowOptions o = row_options(x, temperature, where);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+            cuda::logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec);
+          });
+        });
+  m.def("logsumexp_signs",
+        [](const py::array& results, py::array signs, int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(results);
+          const View to = writable(signs);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_signs(in, to, exec); });
+        });
+  m.def("convert", [](const py::array& x, py::array out, int device, std::uintptr_t stream, int strategy) {
+    if (!out.writeable()) throw std::invalid_argument("an output is read-only");
+    const auto items = [](const py::array& a) {
+      return cuda::Items{static_cast<std::byte*>(const_cast<void*>(a.data())), static_cast<std::size_t>(a.itemsize()),
+                         shape_of(a), strides_of(a)};
+    };
+    if (x.dtype().is(out.dtype()) || x.dtype().equal(out.dtype())) {
+      const cuda::Items from = items(x), to = items(out);
+      return enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::copy(from, to, exec); });
+    }
+    const ConstView in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::convert(in, to, exec); });
   });
   m.def("bce_with_logits", [](const py::array& x, const py::array& target, const Optional& weight,
                               const Optional& pos_weight, std::optional<py::array> loss, std::optional<py::array> grad,

@@ -49,6 +49,15 @@ void run_binary(Op op, const char* name, const ConstView& g, const ConstView& x,
 #include "ops.def"
 #undef VM_OP
 
+void logsumexp_signs(const ConstView& results, const View& signs, const Exec& exec) {
+  constexpr const char* op = "logsumexp";
+  expect_like(op, "signs", signs, results);
+  Access access(op);
+  access.add("results", results), access.add("signs", signs);
+  if (const ElementOperands e = operands(op, results, results, signs); e.shape.count != 0)
+    signs_of_sums(results.dtype, e.shape, e.x, e.out, exec.stream);
+}
+
 void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
                      const View* loss, const View* grad, double grad_scale, double* sum, const Exec& exec) {
   constexpr const char* op = "binary_cross_entropy_with_logits";

@@ -26,6 +26,10 @@ struct ElementOperands {
 void unary(Op, DType, const ElementOperands&, double beta, const Stream&);
 void binary(Op, DType, const ElementOperands&, double beta, const Stream&);
 
+// Into another dtype; from one of `item` bytes into the same.
+void convert(DType from_dtype, DType to_dtype, const Shape&, const Operand& from, const Operand& to, const Stream&);
+void copy(std::size_t item, const Shape&, const Operand& from, const Operand& to, const Stream&);
+
 struct BceOperands {
   Shape shape;
   Operand in[4];           // x, target, weight, pos_weight; data is null for none
@@ -45,6 +49,11 @@ void norm_map_short(Op, DType, bool plain, const RowOperands&, const Stream&);
 // keep: the row stays in shared memory, of which shared_for_row() is needed
 void norm_map_block(Op, DType, const RowOperands&, bool keep, const Stream&);
 std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep);
+
+// second: the weights.  signs: where the directions of the sums go; data is null for nowhere.
+void norm_weighted(DType, const RowOperands&, const Operand& signs, std::int64_t tiles, double* tops,
+                   double* top_of_row, TwoSum* parts, const Stream&);
+void signs_of_sums(DType of_both, const Shape&, const Operand& sums, const Operand& signs, const Stream&);
 
 void dot_tiles(Op, DType, bool plain, const RowOperands&, std::int64_t tiles, TwoSum* parts, const Stream&);
 void dot_finish(const RowOperands&, std::int64_t tiles, const TwoSum* parts, RowParams* rows, const Stream&);

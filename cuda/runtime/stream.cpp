@@ -26,10 +26,11 @@ const Properties& properties(int device) {
     p.processors = ask(cudaDevAttrMultiProcessorCount);
     p.shared_per_block = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     p.shared_per_processor = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
-    // Freed workspace stays with the pool; by default each synchronisation would give it back to the driver.
+    // By default each synchronisation gives freed memory back to the driver.  So much stays, which is room for the
+    // workspace of any call; more would be missing to the other libraries of the process.
     cudaMemPool_t pool;
     check(cudaDeviceGetDefaultMemPool(&pool, device));
-    std::uint64_t keep = ~std::uint64_t{0};
+    std::uint64_t keep = 256 << 20;
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
     p.known = true;
   }

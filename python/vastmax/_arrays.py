@@ -45,12 +45,12 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
     """Return `value` as a plain native ndarray of a dtype that the core computes in."""
     array = _plain(op, argument, value)
     kind = array.dtype
-    if not _is_float(kind):
+    if not is_float(kind):
         if kind.kind not in "iub":
             raise TypeError(message(op, argument, f"has dtype {kind}", _hint(kind)))
         kind = F64
     if dtype is not None:
-        kind = _wanted(op, dtype)
+        kind = wanted(op, dtype)
     elif not kind.isnative:
         kind = kind.newbyteorder("=")
     if array.dtype == kind:
@@ -64,12 +64,17 @@ def reduction_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return F64 if dtype == F64 else F32
 
 
-def alike(*arrays: Array) -> tuple[Array, ...]:
-    """Bring arrays to one dtype that holds them all: never narrower, and float32 where 16-bit kinds mix."""
+def common(*arrays: Array) -> np.dtype[Any]:
+    """Return the dtype that holds all of the arrays: never narrower, and float32 where 16-bit kinds mix."""
     kinds = {a.dtype for a in arrays}
-    if len(kinds) == 1:
+    return arrays[0].dtype if len(kinds) == 1 else F64 if F64 in kinds else F32
+
+
+def alike(*arrays: Array) -> tuple[Array, ...]:
+    """Bring arrays to the dtype that they have in common."""
+    kind = common(*arrays)
+    if all(a.dtype == kind for a in arrays):
         return arrays
-    kind = F64 if F64 in kinds else F32
     with np.errstate(all="ignore"):  # a signalling NaN
         return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
 
@@ -201,7 +206,7 @@ class Rows:
         if value is None or (type(value) in (int, float) and value == 1):
             return None
         t = _plain(self._op, "temperature", value)
-        if t.dtype.kind not in "fiub" and not _is_float(t.dtype):
+        if t.dtype.kind not in "fiub" and not is_float(t.dtype):
             raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
         with np.errstate(all="ignore"):  # longdouble overflows to inf
             t = t.astype(F64, copy=False)
@@ -220,6 +225,15 @@ class Rows:
         if mask.dtype != np.bool_:
             raise TypeError(message(self._op, "where", f"has dtype {mask.dtype}", "bool"))
         return spread(self._op, "where", mask, self.shape)
+
+
+def joint_shape(op: str, argument: str, a: Array, other: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what `a` and `shape` broadcast to together."""
+    try:
+        return np.broadcast_shapes(shape, a.shape)
+    except ValueError:
+        accepted = f"shapes that broadcast with {other}, of shape {shape}"
+        raise ValueError(message(op, argument, f"has shape {a.shape}", accepted)) from None
 
 
 def spread(op: str, argument: str, a: Array, shape: tuple[int, ...], or_else: str = "") -> Array:
@@ -249,7 +263,8 @@ def _is_masked(value: object) -> bool:
     return ma is not None and isinstance(value, ma.MaskedArray)
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether the core computes in `dtype`."""
     return dtype.num in _FLOATS or dtype.type.__name__ == "bfloat16"
 
 
@@ -259,13 +274,14 @@ def _hint(dtype: np.dtype[Any]) -> str:
     return _ACCEPTED
 
 
-def _wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
+def wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
+    """Check `dtype=`."""
     accepted = "float16, bfloat16 (ml_dtypes), float32, float64"
     try:
         kind = np.dtype(dtype)
     except TypeError:
         raise TypeError(message(op, "dtype", f"is {dtype!r}", accepted)) from None
-    if not _is_float(kind):
+    if not is_float(kind):
         raise TypeError(message(op, "dtype", f"is {kind}", accepted))
     return kind.newbyteorder("=")
 

@@ -77,11 +77,7 @@ def norm_reduce(
         bare = type(b) in (bool, int, float)  # takes the dtype of a, as in NumPy
         weights = _arrays.floats(op, "b", b, logits.dtype if dtype is None and bare else dtype)
         logits, weights = _arrays.alike(logits, weights)
-        try:
-            shape = np.broadcast_shapes(shape, weights.shape)
-        except ValueError:
-            accepted = f"shapes that broadcast with a, of shape {shape}"
-            raise ValueError(message(op, "b", f"has shape {weights.shape}", accepted)) from None
+        shape = _arrays.joint_shape(op, "b", weights, "a", shape)
     rows = Rows(op, shape, axis)
     t, mask = rows.temperature(temperature), rows.mask(where)
     result = _arrays.reduction_dtype(logits.dtype)

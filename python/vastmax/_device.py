@@ -2,13 +2,13 @@
 """Arrays on a GPU, in and out, from any library.
 
 A GPU array is described by an ndarray over its device address. NumPy then does the arithmetic of shapes and strides;
-nothing may read or write its elements on the host, so conversions and copies are refused where NumPy would make them.
+nothing may read or write its elements on the host, so conversions and copies go through `Site.converted`.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -86,20 +86,38 @@ class Site:
         if _arrays.home(value) == "cpu":
             return self.upload(_arrays.floats(self.op, argument, value, dtype))
         view, _ = self._take(argument, value)
-        if view.dtype.kind not in "fV" and view.dtype.type.__name__ != "bfloat16":
+        if not _arrays.is_float(view.dtype):
             raise TypeError(message(self.op, argument, f"has dtype {view.dtype}", f"{_ACCEPTED} on a GPU"))
-        if dtype is not None and np.dtype(dtype) != view.dtype:
-            raise TypeError(message(self.op, "dtype", f"is {np.dtype(dtype)}", f"{view.dtype}: convert on the GPU"))
-        return view
+        return view if dtype is None else self.converted(view, _arrays.wanted(self.op, dtype))
 
     def joining(self, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-        """Return what is given beside logits of `dtype`; on a GPU it must have that dtype."""
+        """Return what is given beside logits of `dtype`, as `_arrays.joining` does."""
         if _arrays.home(value) == "cpu":
-            return self.upload(_arrays.joining(self.op, argument, value, dtype).astype(dtype, copy=False))
-        view = self.floats(argument, value)
-        if view.dtype != dtype:
-            raise TypeError(message(self.op, argument, f"has dtype {view.dtype}", f"{dtype}, that of the other array"))
-        return view
+            return self.upload(_arrays.joining(self.op, argument, value, dtype))
+        return self.floats(argument, value)
+
+    def alike(self, *views: Array) -> tuple[Array, ...]:
+        """Bring arrays to one dtype that holds them all."""
+        kind = _arrays.common(*views)
+        return tuple(self.converted(view, kind) for view in views)
+
+    def converted(self, view: Array, dtype: np.dtype[Any]) -> Array:
+        """Return `view` in another dtype."""
+        return view if view.dtype == dtype else self.copied(view, dtype)
+
+    def copied(self, view: Array, dtype: np.dtype[Any] | None = None) -> Array:
+        """Copy an array into device memory of its own, in C order."""
+        made = self.fresh(view.shape, view.dtype if dtype is None else dtype)
+        self.module.convert(view, made, *self.rest)
+        return made
+
+    @overload
+    def apart(self, view: Array, out: Array) -> Array: ...
+    @overload
+    def apart(self, view: Array | None, out: Array) -> Array | None: ...
+    def apart(self, view: Array | None, out: Array) -> Array | None:
+        """Copy `view` if it shares a part of its memory with `out`. An exact alias stays: kernels work in place."""
+        return self.copied(view) if view is not None and _arrays.overlap(view, out) else view
 
     def temperature(self, rows: Rows, value: ArrayLike | None) -> Array | None:
         """Check one on the host, where it must be looked at anyway, and bring it to the device."""
@@ -116,42 +134,40 @@ class Site:
             mask, _ = self._take("where", value)
         else:
             mask = self.upload(np.asarray(value))
-        return self.rows(rows, rows.mask(mask))
+        spread = rows.mask(mask)
+        assert spread is not None
+        return self.rows(rows, spread)
 
-    def rows(self, rows: Rows, view: Array | None) -> Array:
-        """Rows along the last axis, as a view."""
-        assert view is not None
-        if rows.merging:
-            moved = rows.moved(view)
-            flat = (*rows.result, rows.classes)
-            if not _mergeable(moved, len(rows.result)):
-                given = f"spans axes of strides {moved.strides[len(rows.result) :]}"
-                raise ValueError(message(self.op, "axis", given, "axes that lie behind each other on the GPU"))
-            step = moved.strides[-1]
-            return np.lib.stride_tricks.as_strided(moved, flat, (*moved.strides[: len(rows.result)], step))
-        return rows.of(view)
+    def rows(self, rows: Rows, view: Array) -> Array:
+        """Rows along the last axis: a view if strides allow one, else a copy."""
+        found = _rows(rows, view)
+        return self.copied(rows.moved(view)).reshape(*rows.result, rows.classes) if found is None else found
 
-    def result(
-        self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array | None
-    ) -> tuple[Array, Callable[[], Array]]:
+    def fill_rows(self, op: str, rows: Rows, inputs: tuple[Array, ...], y: Array, *arguments: Array | None) -> None:
+        """Run a kernel that writes `y`, by way of a temporary where its rows cannot be a view."""
+        found, moved = _rows(rows, y), rows.moved(y)
+        target = self.fresh(moved.shape, y.dtype).reshape(*rows.result, rows.classes) if found is None else found
+        getattr(self.module, op)(*inputs, target, *arguments, *self.rest)
+        if found is None:
+            self.module.convert(target.reshape(moved.shape), moved, *self.rest)
+
+    def result(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
         """Return the destination on the device, and what hands it to the user once the work is enqueued.
 
         What the user gets is an array of the guest's library, whatever the annotation says.
         """
         if out is not None:
-            return self._out(out, shape, dtype, inputs)
+            return self._out(out, shape, dtype)
         if self.guest is None:
             made = DeviceArray(shape, dtype, self.device, self.stream)
-            return self._own(made), lambda: made.copy_to_host()[()]
+            return self._described(made), lambda: made.copy_to_host()[()]
         found = _empty_beside(self.guest, shape, dtype)
         if found is None:
             found = cast("Foreign", DeviceArray(shape, dtype, self.device, self.stream))
         view, _ = self._take("out", found)
         return view, lambda: found
 
-    def _out(
-        self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]
-    ) -> tuple[Array, Callable[[], Array]]:
+    def _out(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
         if self.guest is None:
             host = _arrays.destination(self.op, out, shape, dtype)
             assert host is not None
@@ -161,7 +177,7 @@ class Site:
                 host[...] = made.copy_to_host()
                 return out
 
-            return self._own(made), bring
+            return self._described(made), bring
         if _arrays.home(out) != "cuda":
             raise TypeError(message(self.op, "out", f"is a {type(out).__name__}", f"an array on cuda:{self.device}"))
         if _device_of(out) != self.device:
@@ -171,30 +187,31 @@ class Site:
             raise ValueError(message(self.op, "out", "is read-only", "a writable array"))
         checked = _arrays.destination(self.op, view, shape, dtype)
         assert checked is not None
-        for a in inputs:
-            if a is not None and _arrays.overlap(a, checked):
-                raise ValueError(message(self.op, "out", "shares a part of an input", "an input, or memory of its own"))
         return checked, lambda: out
 
     def upload(self, host: Array) -> Array:
         """Copy a NumPy array to the device."""
-        made = DeviceArray(host.shape, host.dtype, self.device, self.stream)
-        self._kept.append(made)
+        made = self.fresh(host.shape, host.dtype)
         dense = np.ascontiguousarray(host)
         if made.size:
-            self.module.copy(made.pointer, dense.ctypes.data, made.nbytes, self.device, self.stream)
-        return self._own(made)
+            self.module.copy(made.ctypes.data, dense.ctypes.data, made.nbytes, self.device, self.stream)
+        return made
 
     def fetch(self, view: Array, _read_only: bool = False) -> Array:
         """Copy a small device array to the host."""
-        if not view.flags.c_contiguous:
-            raise ValueError(message(self.op, "temperature", "is not contiguous", "a contiguous array on the GPU"))
+        dense = view if view.flags.c_contiguous else self.copied(view)
         host = np.empty(view.shape, view.dtype)
-        self.module.copy(host.ctypes.data, view.ctypes.data, view.nbytes, self.device, self.stream)
+        self.module.copy(host.ctypes.data, dense.ctypes.data, view.nbytes, self.device, self.stream)
         self.module.synchronize(self.device, self.stream)
         return host
 
-    def _own(self, array: DeviceArray) -> Array:
+    def fresh(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Make an array that lives as long as this call."""
+        made = DeviceArray(shape, dtype, self.device, self.stream)
+        self._kept.append(made)
+        return self._described(made)
+
+    def _described(self, array: DeviceArray) -> Array:
         return describe(array.pointer, array.shape, None, array.dtype)
 
     def _take(self, argument: str, value: Foreign) -> tuple[Array, bool]:
@@ -202,7 +219,7 @@ class Site:
         if isinstance(value, DeviceArray):
             if value.stream != self.stream:
                 self.module.wait(self.stream, value.stream, self.device)
-            return self._own(value), False
+            return self._described(value), False
         if hasattr(value, "__dlpack__"):
             return self._take_dlpack(argument, value)
         interface = value.__cuda_array_interface__
@@ -240,9 +257,15 @@ def _bfloat16() -> np.dtype[Any]:
     return found
 
 
-def _mergeable(a: Array, first: int) -> bool:
-    """Whether the axes from `first` on are one stretch."""
-    return all(a.shape[d + 1] * a.strides[d + 1] == a.strides[d] or a.shape[d] == 1 for d in range(first, a.ndim - 1))
+def _rows(rows: Rows, view: Array) -> Array | None:
+    """Rows along the last axis, if that can be a view."""
+    if not rows.merging:
+        return rows.of(view)
+    moved, first = rows.moved(view), len(rows.result)
+    shape, strides = moved.shape, moved.strides
+    if any(shape[d] != 1 and shape[d + 1] * strides[d + 1] != strides[d] for d in range(first, moved.ndim - 1)):
+        return None
+    return np.lib.stride_tricks.as_strided(moved, (*rows.result, rows.classes), (*strides[:first], strides[-1]))
 
 
 def _device_of(a: Foreign) -> int:

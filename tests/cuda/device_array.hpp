@@ -63,7 +63,15 @@ void every_op_of_both(const Visit& visit) {
 #define VM_OP(shape, name, Formula) visit(#name, &vastmax::name, &cuda::name, layout_of(#name));
 #include "ops.def"
 #undef VM_OP
-  visit("logsumexp", &vastmax::logsumexp, &cuda::logsumexp, Layout{.out_per_row = true, .out_reduced = true});
+  const Layout reduction{.out_per_row = true, .out_reduced = true};
+  visit("logsumexp", &vastmax::logsumexp, &cuda::logsumexp, reduction);
+  visit("logsumexp_weighted",
+        Grad([](const ConstView& x, const ConstView& b, const View& out, const RowOptions& options, const Exec& exec) {
+          vastmax::logsumexp_weighted(x, b, out, nullptr, options, exec);
+        }),
+        CudaGrad([](const ConstView& x, const ConstView& b, const View& out, const RowOptions& options,
+                    const cuda::Exec& exec) { cuda::logsumexp_weighted(x, b, out, nullptr, options, exec); }),
+        reduction);
 }
 
 }  // namespace vastmax::testing

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// logsumexp with weights: the largest logit of any weight, then the signed terms in its unit.  Two reads: against one
+// unit for the whole row, terms that cancel do so exactly.
+#include "kernels/launch.hpp"
+#include "ops/logsumexp_weighted.hpp"
+
+namespace vastmax::VM_ISA {
+
+constexpr unsigned block_threads = 128;
+
+// Logits and weights of a row as float64; a masked term has no weight.
+template <class T>
+class WeightedRow {
+ public:
+  VM_MEMBER WeightedRow(const RowOperands& a, std::int64_t row)
+      : x_(a, row), weights_(a.shape.row(a.second, row)), step_(a.second.step) {}
+  VM_MEMBER double logit(std::int64_t i) const { return static_cast<double>(x_.number_at(i).piece[0].v); }
+  VM_MEMBER double weight(std::int64_t i) const {
+    return x_.in(i) ? static_cast<double>(number(load_one<T>(weights_ + i * step_)).piece[0].v) : 0;
+  }
+
+ private:
+  Staged<T> x_;
+  Bytes weights_;
+  std::int64_t step_;
+};
+
+VM_INLINE double larger(double a, double b) { return b > a ? b : a; }
+VM_INLINE double warp_largest(double v) {
+  for (unsigned mask = lanes_of_warp / 2; mask > 0; mask /= 2) v = larger(v, shuffle_xor(v, mask));
+  return v;
+}
+
+// fn(row, i) for this lane's share of tile t.
+template <class T, class Fn>
+VM_INLINE void each_in_tile(const RowOperands& a, std::int64_t tiles, std::int64_t t, const Fn& fn) {
+  const WeightedRow<T> row(a, t / tiles);
+  for (int j = 0; j < per_lane<T>; ++j)
+    if (const std::int64_t i = t % tiles * tile_length<T> + place_in_tile<T>(j); i < a.shape.n) fn(row, i);
+}
+
+template <class T>
+VM_KERNEL(block_threads, 4)
+tops_kernel(RowOperands a, std::int64_t tiles, double* tops) {
+  for (std::int64_t t = global_warp(); t < a.shape.count * tiles; t += global_warps()) {
+    double top = -infinity;
+    each_in_tile<T>(a, tiles, t, [&](const WeightedRow<T>& row, std::int64_t i) {
+      if (row.weight(i) != 0) top = larger(top, row.logit(i));
+    });
+    top = warp_largest(top);
+    if (lane() == 0) tops[t] = top;
+  }
+}
+
+VM_KERNEL(block_threads, 4) top_kernel(std::int64_t rows, std::int64_t tiles, const double* tops, double* top_of_row) {
+  for (std::int64_t row = global_warp(); row < rows; row += global_warps()) {
+    double top = -infinity;
+    for (std::int64_t t = lane(); t < tiles; t += lanes_of_warp) top = larger(top, tops[row * tiles + t]);
+    top = warp_largest(top);
+    if (lane() == 0) top_of_row[row] = top + 0.0;  // -0 becomes +0
+  }
+}
+
+template <class T>
+VM_KERNEL(block_threads, 4)
+sums_kernel(RowOperands a, std::int64_t tiles, const double* top_of_row, TwoSum* parts) {
+  using V = vec<double>;
+  for (std::int64_t t = global_warp(); t < a.shape.count * tiles; t += global_warps()) {
+    const WeightedTerm<V> term(top_of_row[t / tiles]);
+    TwoSum sum;
+    each_in_tile<T>(a, tiles, t, [&](const WeightedRow<T>& row, std::int64_t i) {
+      sum.add(term(splat<V>(row.logit(i)), splat<V>(row.weight(i))).piece[0].v);
+    });
+    sum = warp_total(sum);
+    if (lane() == 0) parts[t] = sum;
+  }
+}
+
+template <class F>
+VM_KERNEL(virtual_threads, 2)
+finish_kernel(RowOperands a, Operand signs, std::int64_t tiles, const double* top_of_row, const TwoSum* parts) {
+  auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
+  for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
+    const TwoSum* const own = parts + row * tiles;
+    const TwoSum sum = total_by_block(tiles, scratch, [&](TwoSum& to, std::int64_t t) {
+      to.add(own[t].high);
+      to.low += own[t].low;
+    });
+    if (thread() == 0) {
+      const SignedLog result = signed_log(top_of_row[row], sum, signs.data != nullptr, &RowMath<F>::log);
+      store_one<F>(a.shape.row(a.out, row), static_cast<F>(result.value));
+      if (signs.data != nullptr) store_one<F>(a.shape.row(signs, row), static_cast<F>(result.sign));
+    }
+    sync_block();
+  }
+}
+
+// A sum of positive terms is positive, or of no terms, or unknown.
+template <class F>
+VM_KERNEL(block_threads, 4)
+signs_kernel(Shape shape, Operand sums, Operand signs) {
+  for (std::int64_t i = global_thread(); i < shape.count; i += global_threads()) {
+    const F sum = load_one<F>(shape.row(sums, i));
+    store_one<F>(shape.row(signs, i), sum != sum ? sum : static_cast<F>(sum > -Number<F>::infinity));
+  }
+}
+
+void signs_of_sums(DType dtype, const Shape& shape, const Operand& sums, const Operand& signs, const Stream& stream) {
+  const Grid grid = grid_for(shape.count, block_threads, block_threads, stream);
+  const auto start = [&]<class F>(F) { launch(signs_kernel<F>, grid, stream, shape, sums, signs); };
+  dtype == DType::float64 ? start(double{}) : start(float{});
+}
+
+void norm_weighted(DType dtype, const RowOperands& a, const Operand& signs, std::int64_t tiles, double* tops,
+                   double* top_of_row, TwoSum* parts, const Stream& stream) {
+  const Grid by_tile = grid_for(a.shape.count * tiles, block_threads / lanes_of_warp, block_threads, stream);
+  const Grid by_warp = grid_for(a.shape.count, block_threads / lanes_of_warp, block_threads, stream);
+  with_dtype(dtype, [&]<class T>(T) { launch(tops_kernel<T>, by_tile, stream, a, tiles, tops); });
+  launch(top_kernel, by_warp, stream, a.shape.count, tiles, tops, top_of_row);
+  with_dtype(dtype, [&]<class T>(T) { launch(sums_kernel<T>, by_tile, stream, a, tiles, top_of_row, parts); });
+  const Grid by_block = grid_for(a.shape.count, 1, virtual_threads, stream, virtual_threads * sizeof(TwoSum));
+  const auto finish = [&]<class F>(F) {
+    launch(finish_kernel<F>, by_block, stream, a, signs, tiles, top_of_row, parts);
+  };
+  dtype == DType::float64 ? finish(double{}) : finish(float{});
+}
+
+}  // namespace vastmax::VM_ISA
