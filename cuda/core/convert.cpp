@@ -6,7 +6,7 @@
 namespace vastmax::cuda {
 namespace {
 
-// run(shape, from, to) with the dimensions of both merged.
+// run(operands) with the dimensions of both merged.
 template <class From, class To, class Run>
 void each_pair(const From& from, const To& to, std::size_t from_item, std::size_t to_item, const Run& run) {
   constexpr const char* op = "convert";
@@ -18,8 +18,9 @@ void each_pair(const From& from, const To& to, std::size_t from_item, std::size_
   loop.add(from.strides), loop.add(to.strides);
   loop.sort(1);
   loop.merge();
-  const Shape shape = shape_of(op, loop, 1);
-  if (shape.count != 0) run(shape, operand_of(loop, 0, from.data, 0), operand_of(loop, 1, to.data, 0));
+  const ElementOperands e{
+      shape_of(op, loop, 1), operand_of(loop, 0, from.data, 0), {}, operand_of(loop, 1, to.data, 0), false};
+  if (e.shape.count != 0) run(e);
 }
 
 }  // namespace
@@ -30,17 +31,14 @@ void convert(const ConstView& x, const View& out, const Exec& exec) {
   };
   if (x.dtype == out.dtype) return copy(items(x), items(out), exec);
   each_pair(x, out, item_size(x.dtype), item_size(out.dtype),
-            [&](const Shape& shape, const Operand& from, const Operand& to) {
-              convert(x.dtype, out.dtype, shape, from, to, exec.stream);
-            });
+            [&](const ElementOperands& e) { convert(x.dtype, out.dtype, e, exec.stream); });
 }
 
 void copy(const Items& from, const Items& to, const Exec& exec) {
   if (from.item != to.item || (from.item != 1 && from.item != 2 && from.item != 4 && from.item != 8))
     throw std::invalid_argument("copy: items of " + std::to_string(from.item) + " and " + std::to_string(to.item) +
                                 " bytes; accepted: 1, 2, 4 or 8, the same for both");
-  each_pair(from, to, from.item, to.item,
-            [&](const Shape& shape, const Operand& a, const Operand& b) { copy(from.item, shape, a, b, exec.stream); });
+  each_pair(from, to, from.item, to.item, [&](const ElementOperands& e) { copy(from.item, e, exec.stream); });
 }
 
 }  // namespace vastmax::cuda

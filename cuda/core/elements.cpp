@@ -55,7 +55,7 @@ void logsumexp_signs(const ConstView& results, const View& signs, const Exec& ex
   Access access(op);
   access.add("results", results), access.add("signs", signs);
   if (const ElementOperands e = operands(op, results, results, signs); e.shape.count != 0)
-    signs_of_sums(results.dtype, e.shape, e.x, e.out, exec.stream);
+    signs_of_sums(results.dtype, e, exec.stream);
 }
 
 void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,

@@ -195,14 +195,14 @@ void logsumexp_weighted(const ConstView& x, const ConstView& weights, const View
   const std::size_t from = rows.full("x", x), by = rows.full("b", weights), to = rows.per_row("out", out);
   const std::size_t direction = sign != nullptr ? rows.per_row("sign", *sign) : 0;
   rows.options(o);
-  RowOperands a = rows.merged();
+  WeightedOperands a{rows.merged(), {}};
   a.x = rows.full_operand(from, x), a.second = rows.full_operand(by, weights), a.out = rows.row_operand(to, out);
+  if (sign != nullptr) a.signs = rows.row_operand(direction, *sign);
   if (a.shape.count == 0) return;
   const std::int64_t tiles = tiles_of(a.shape.n, item_size(x.dtype));
   const Workspace<double> tops(a.shape.count * tiles, exec.stream, op), top_of_row(a.shape.count, exec.stream, op);
   const Workspace<TwoSum> parts(a.shape.count * tiles, exec.stream, op);
-  norm_weighted(x.dtype, a, sign != nullptr ? rows.row_operand(direction, *sign) : Operand{}, tiles, tops.data(),
-                top_of_row.data(), parts.data(), exec.stream);
+  norm_weighted(x.dtype, a, tiles, tops.data(), top_of_row.data(), parts.data(), exec.stream);
 }
 
 #define VM_OP(shape, name, Formula) VM_DEFINE_##shape(name)

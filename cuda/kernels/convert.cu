@@ -30,31 +30,30 @@ VM_INLINE To converted(From stored) {
 
 template <class From, class To>
 VM_KERNEL(block_threads, 4)
-convert_kernel(Shape shape, Operand from, Operand to) {
-  for (std::int64_t i = global_thread(); i < shape.count; i += global_threads())
-    store_one<To>(shape.row(to, i), converted<To>(load_one<From>(shape.row(from, i))));
+convert_kernel(ElementOperands e) {
+  for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
+    store_one<To>(e.shape.row(e.out, i), converted<To>(load_one<From>(e.shape.row(e.x, i))));
 }
 
 template <class Item>
 VM_KERNEL(block_threads, 4)
-copy_kernel(Shape shape, Operand from, Operand to) {
-  for (std::int64_t i = global_thread(); i < shape.count; i += global_threads())
-    store_one<Item>(shape.row(to, i), load_one<Item>(shape.row(from, i)));
+copy_kernel(ElementOperands e) {
+  for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
+    store_one<Item>(e.shape.row(e.out, i), load_one<Item>(e.shape.row(e.x, i)));
 }
 
-void convert(DType from_dtype, DType to_dtype, const Shape& shape, const Operand& from, const Operand& to,
-             const Stream& stream) {
-  const Grid grid = grid_for(shape.count, block_threads, block_threads, stream);
+void convert(DType from_dtype, DType to_dtype, const ElementOperands& e, const Stream& stream) {
+  const Grid grid = grid_for(e.shape.count, block_threads, block_threads, stream);
   with_dtype(from_dtype, [&]<class From>(From) {
     with_dtype(to_dtype, [&]<class To>(To) {
-      if constexpr (!std::is_same_v<From, To>) launch(convert_kernel<From, To>, grid, stream, shape, from, to);
+      if constexpr (!std::is_same_v<From, To>) launch(convert_kernel<From, To>, grid, stream, e);
     });
   });
 }
 
-void copy(std::size_t item, const Shape& shape, const Operand& from, const Operand& to, const Stream& stream) {
-  const Grid grid = grid_for(shape.count, block_threads, block_threads, stream);
-  const auto start = [&]<class Item>(Item) { launch(copy_kernel<Item>, grid, stream, shape, from, to); };
+void copy(std::size_t item, const ElementOperands& e, const Stream& stream) {
+  const Grid grid = grid_for(e.shape.count, block_threads, block_threads, stream);
+  const auto start = [&]<class Item>(Item) { launch(copy_kernel<Item>, grid, stream, e); };
   item == 1   ? start(std::uint8_t{})
   : item == 2 ? start(std::uint16_t{})
   : item == 4 ? start(std::uint32_t{})

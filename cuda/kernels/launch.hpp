@@ -27,8 +27,8 @@ void unary(Op, DType, const ElementOperands&, double beta, const Stream&);
 void binary(Op, DType, const ElementOperands&, double beta, const Stream&);
 
 // Into another dtype; from one of `item` bytes into the same.
-void convert(DType from_dtype, DType to_dtype, const Shape&, const Operand& from, const Operand& to, const Stream&);
-void copy(std::size_t item, const Shape&, const Operand& from, const Operand& to, const Stream&);
+void convert(DType from_dtype, DType to_dtype, const ElementOperands&, const Stream&);
+void copy(std::size_t item, const ElementOperands&, const Stream&);
 
 struct BceOperands {
   Shape shape;
@@ -50,10 +50,12 @@ void norm_map_short(Op, DType, bool plain, const RowOperands&, const Stream&);
 void norm_map_block(Op, DType, const RowOperands&, bool keep, const Stream&);
 std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep);
 
-// second: the weights.  signs: where the directions of the sums go; data is null for nowhere.
-void norm_weighted(DType, const RowOperands&, const Operand& signs, std::int64_t tiles, double* tops,
-                   double* top_of_row, TwoSum* parts, const Stream&);
-void signs_of_sums(DType of_both, const Shape&, const Operand& sums, const Operand& signs, const Stream&);
+struct WeightedOperands : RowOperands {  // second: the weights
+  Operand signs;                         // of the sums; data is null for nowhere
+};
+void norm_weighted(DType, const WeightedOperands&, std::int64_t tiles, double* tops, double* top_of_row, TwoSum* parts,
+                   const Stream&);
+void signs_of_sums(DType of_both, const ElementOperands&, const Stream&);
 
 void dot_tiles(Op, DType, bool plain, const RowOperands&, std::int64_t tiles, TwoSum* parts, const Stream&);
 void dot_finish(const RowOperands&, std::int64_t tiles, const TwoSum* parts, RowParams* rows, const Stream&);

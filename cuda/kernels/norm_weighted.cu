@@ -78,7 +78,7 @@ sums_kernel(RowOperands a, std::int64_t tiles, const double* top_of_row, TwoSum*
 
 template <class F>
 VM_KERNEL(virtual_threads, 2)
-finish_kernel(RowOperands a, Operand signs, std::int64_t tiles, const double* top_of_row, const TwoSum* parts) {
+finish_kernel(WeightedOperands a, std::int64_t tiles, const double* top_of_row, const TwoSum* parts) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
     const TwoSum* const own = parts + row * tiles;
@@ -87,9 +87,9 @@ finish_kernel(RowOperands a, Operand signs, std::int64_t tiles, const double* to
       to.low += own[t].low;
     });
     if (thread() == 0) {
-      const SignedLog result = signed_log(top_of_row[row], sum, signs.data != nullptr, &RowMath<F>::log);
+      const SignedLog result = signed_log(top_of_row[row], sum, a.signs.data != nullptr, &RowMath<F>::log);
       store_one<F>(a.shape.row(a.out, row), static_cast<F>(result.value));
-      if (signs.data != nullptr) store_one<F>(a.shape.row(signs, row), static_cast<F>(result.sign));
+      if (a.signs.data != nullptr) store_one<F>(a.shape.row(a.signs, row), static_cast<F>(result.sign));
     }
     sync_block();
   }
@@ -98,30 +98,32 @@ finish_kernel(RowOperands a, Operand signs, std::int64_t tiles, const double* to
 // A sum of positive terms is positive, or of no terms, or unknown.
 template <class F>
 VM_KERNEL(block_threads, 4)
-signs_kernel(Shape shape, Operand sums, Operand signs) {
-  for (std::int64_t i = global_thread(); i < shape.count; i += global_threads()) {
-    const F sum = load_one<F>(shape.row(sums, i));
-    store_one<F>(shape.row(signs, i), sum != sum ? sum : static_cast<F>(sum > -Number<F>::infinity));
+signs_kernel(ElementOperands e) {
+  for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads()) {
+    const F sum = load_one<F>(e.shape.row(e.x, i));
+    store_one<F>(e.shape.row(e.out, i), sum != sum ? sum : static_cast<F>(sum > -Number<F>::infinity));
   }
 }
 
-void signs_of_sums(DType dtype, const Shape& shape, const Operand& sums, const Operand& signs, const Stream& stream) {
-  const Grid grid = grid_for(shape.count, block_threads, block_threads, stream);
-  const auto start = [&]<class F>(F) { launch(signs_kernel<F>, grid, stream, shape, sums, signs); };
+void signs_of_sums(DType dtype, const ElementOperands& e, const Stream& stream) {
+  const Grid grid = grid_for(e.shape.count, block_threads, block_threads, stream);
+  const auto start = [&]<class F>(F) { launch(signs_kernel<F>, grid, stream, e); };
   dtype == DType::float64 ? start(double{}) : start(float{});
 }
 
-void norm_weighted(DType dtype, const RowOperands& a, const Operand& signs, std::int64_t tiles, double* tops,
-                   double* top_of_row, TwoSum* parts, const Stream& stream) {
+void norm_weighted(DType dtype, const WeightedOperands& a, std::int64_t tiles, double* tops, double* top_of_row,
+                   TwoSum* parts, const Stream& stream) {
   const Grid by_tile = grid_for(a.shape.count * tiles, block_threads / lanes_of_warp, block_threads, stream);
   const Grid by_warp = grid_for(a.shape.count, block_threads / lanes_of_warp, block_threads, stream);
-  with_dtype(dtype, [&]<class T>(T) { launch(tops_kernel<T>, by_tile, stream, a, tiles, tops); });
+  with_dtype(dtype, [&]<class T>(T) {
+    launch(tops_kernel<T>, by_tile, stream, static_cast<const RowOperands&>(a), tiles, tops);
+  });
   launch(top_kernel, by_warp, stream, a.shape.count, tiles, tops, top_of_row);
-  with_dtype(dtype, [&]<class T>(T) { launch(sums_kernel<T>, by_tile, stream, a, tiles, top_of_row, parts); });
+  with_dtype(dtype, [&]<class T>(T) {
+    launch(sums_kernel<T>, by_tile, stream, static_cast<const RowOperands&>(a), tiles, top_of_row, parts);
+  });
   const Grid by_block = grid_for(a.shape.count, 1, virtual_threads, stream, virtual_threads * sizeof(TwoSum));
-  const auto finish = [&]<class F>(F) {
-    launch(finish_kernel<F>, by_block, stream, a, signs, tiles, top_of_row, parts);
-  };
+  const auto finish = [&]<class F>(F) { launch(finish_kernel<F>, by_block, stream, a, tiles, top_of_row, parts); };
   dtype == DType::float64 ? finish(double{}) : finish(float{});
 }
 
