@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -247,6 +248,74 @@ def test_alignment(isa: str, dtype: Any, n: int) -> None:
             assert f(y, out=y).tobytes() == bits, offset
             y[...] = x
         assert vastmax.logsumexp(y, axis=1).tobytes() == lse, offset
+
+
+STREAMED = 4 << 20  # bytes: policy::stream_bytes in cpp/core/policy.hpp
+ROW_OPS: dict[str, Callable[..., Array]] = {
+    "softmax": lambda x, g, **o: vastmax.softmax(x, **o),
+    "log_softmax": lambda x, g, **o: vastmax.log_softmax(x, **o),
+    "logsumexp_backward": lambda x, g, axis, **o: vastmax.logsumexp_backward(g.take([0], axis), x, axis, **o),
+    "softmax_backward": lambda x, g, **o: vastmax.softmax_backward(g, x, **o),
+    "log_softmax_backward": lambda x, g, **o: vastmax.log_softmax_backward(g, x, **o),
+}
+ELEMENT_OPS: dict[str, Callable[..., Array]] = {
+    "softplus": lambda x, g, **o: vastmax.softplus(x, **o),
+    "sigmoid": lambda x, g, **o: vastmax.sigmoid(x, **o),
+    "log_sigmoid": lambda x, g, **o: vastmax.log_sigmoid(x, **o),
+    "softplus_backward": lambda x, g, **o: vastmax.softplus_backward(g, x, **o),
+    "sigmoid_backward": lambda x, g, **o: vastmax.sigmoid_backward(g, x, **o),
+    "log_sigmoid_backward": lambda x, g, **o: vastmax.log_sigmoid_backward(g, x, **o),
+}
+
+
+@functools.lru_cache(maxsize=32)
+def vast_rows(dtype: Any, rows: int) -> tuple[Array, Array]:
+    """Logits and gradients of a little more than STREAMED bytes. No two rows have the same normaliser."""
+    rng = np.random.default_rng(rows)
+    x, g = rng.standard_normal((2, rows, STREAMED // dtype.itemsize // rows + 1), np.float32)
+    x += np.linspace(-5, 3, rows, dtype=np.float32)[:, None]
+    return x.astype(dtype), g.astype(dtype)
+
+
+def contiguous_digest(a: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(a).view(np.uint8)).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def unstreamed(op: str, dtype: Any, rows: int, axis: int) -> str:
+    """Digest of the result for vast_rows, computed in pieces that are not streamed."""
+    f = functools.partial(ROW_OPS[op], axis=-1) if op in ROW_OPS else ELEMENT_OPS[op]
+    pieces = [np.array_split(a, min(rows, 5)) for a in vast_rows(dtype, rows)]
+    with vastmax.config(isa=REFERENCE_ISA, threads=1):
+        y = np.concatenate([f(x, g) for x, g in zip(*pieces, strict=True)])
+    return contiguous_digest(y.T if axis == 0 else y)
+
+
+@pytest.mark.parametrize(
+    ("ops", "rows", "axis"),
+    [
+        (ELEMENT_OPS, 3, -1),
+        (ROW_OPS, 3, -1),  # each split over threads
+        (ROW_OPS, 1001, -1),
+        (dict(itertools.islice(ROW_OPS.items(), 3)), 64, 0),  # gradients of the others are not streamed here
+        (dict(itertools.islice(ROW_OPS.items(), 3)), 160, 0),  # several groups of columns, none of them dense
+    ],
+    ids=["elements", "vast rows", "rows", "columns", "groups of columns"],
+)
+def test_streamed(isa: str, dtype: Any, ops: dict[str, Callable[..., Array]], rows: int, axis: int) -> None:
+    """Outputs large enough to be written past the caches, wherever in a cache line they begin."""
+    x, g = vast_rows(dtype, rows)
+    if axis == 0:
+        x, g = np.ascontiguousarray(x.T), np.ascontiguousarray(g.T)
+    offsets = (dtype.itemsize, 16, 64 - dtype.itemsize, 40, 0, 63)
+    for i, (op, f) in enumerate(ops.items()):
+        options = {"axis": axis} if op in ROW_OPS else {}
+        for offset in offsets[i % 3 :: 6 if isa == "scalar" else 3]:
+            out = _at_offset(np.zeros_like(x), offset)
+            f(x, g, out=out, **options)
+            assert contiguous_digest(out) == unstreamed(op, dtype, rows, axis), (op, offset)
+            assert not np.any(out.base[:offset]), (op, offset)
+            assert not np.any(out.base[-64:]), (op, offset)
 
 
 def test_batch_position(isa: str, dtype: Any) -> None:
