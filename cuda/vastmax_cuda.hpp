@@ -37,9 +37,12 @@ void softplus_backward(const ConstView& g, const ConstView& x, const View& out, 
 void sigmoid_backward(const ConstView& g, const ConstView& y, const View& out, double beta, const Exec&);
 void log_sigmoid_backward(const ConstView& g, const ConstView& x, const View& out, double beta, const Exec&);
 
-// `sum` is one float64 in device memory; `weight`, `pos_weight`, `loss` and `grad` may be null.
+// `weight`, `pos_weight`, `loss`, `grad` and `parts` may be null. `parts` takes two float64 for every loss_tile
+// elements, in index order; bce_total adds them up, whichever calls they come from.
 void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
-                     const View* loss, const View* grad, double grad_scale, double* sum, const Exec&);
+                     const View* loss, const View* grad, double grad_scale, void* parts, const Exec&);
+void bce_total(std::int64_t tiles, const void* parts, double* sum, const Exec&);
+std::int64_t loss_tile(DType);
 
 // Elements one by one into memory of another dtype, or of the same and other strides.
 void convert(const ConstView& x, const View& out, const Exec&);

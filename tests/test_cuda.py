@@ -8,6 +8,7 @@ boundaries too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import exchange
 import inputs
 import oracle
 import vastmax
+from vastmax._backends import cuda_module
 from vastmax._device import Site
 
 pytestmark = pytest.mark.skipif(
@@ -144,6 +146,21 @@ def test_binary_cross_entropy(dtype: Any) -> None:
         near(got[1], want[1], 0)
 
 
+# --- arrays that live on the device
+
+
+def to_device(x: Any) -> vastmax.cuda.DeviceArray:
+    made = vastmax.cuda.DeviceArray(x.shape, x.dtype, 0, 0)
+    cuda_module().copy(made.pointer, np.ascontiguousarray(x).ctypes.data, made.nbytes, 0, 0)
+    return made
+
+
+def there(call: Any, *arrays: Any) -> Any:
+    """Return on the host what `call` makes of arrays on the device."""
+    made = call(*[to_device(a) for a in arrays])
+    return tuple(m.copy_to_host() for m in made) if type(made) is tuple else made.copy_to_host()
+
+
 @pytest.mark.parametrize("n", [7, 1000, 2500])
 @pytest.mark.parametrize("signed", [False, True])
 def test_weights(n: int, signed: bool, dtype: Any) -> None:
@@ -151,7 +168,7 @@ def test_weights(n: int, signed: bool, dtype: Any) -> None:
     b = (b - 0.4 * signed).astype(dtype)
     b[:, ::3] = 0
     exact, sign, scale, condition = oracle.logsumexp_weighted(a.astype(np.float64), b.astype(np.float64))
-    got, got_sign = vastmax.logsumexp(a, axis=1, b=b, return_sign=True)
+    got, got_sign = there(lambda a, b: vastmax.logsumexp(a, axis=1, b=b, return_sign=True), a, b)
     np.testing.assert_array_equal(got_sign, sign)
     name = contracts.reduced(contracts.name_of(dtype))
     error = contracts.ulp_error(got, exact, contracts.FORMATS[name], scale)
@@ -163,14 +180,14 @@ def test_weights_with_special_values(wide_dtype: Any) -> None:
     a = [[inf, 0, 1], [nan, 0, 1], [-inf, -inf, -inf], [5, 5, -inf], [inf, -inf, nan], [2, 2, 2], [inf, inf, 0]]
     b = [[-1, 1, 1], [0, 1, 1], [1, 2, 3], [1, -1, 7], [0, 0, 0], [-1, 0, 0], [1, -1, 0]]
     a, b = (np.tile(np.asarray(v, wide_dtype), 500) for v in (a, b))  # over several tiles
-    got = vastmax.logsumexp(a, axis=1, b=b, return_sign=True)
+    got = there(lambda a, b: vastmax.logsumexp(a, axis=1, b=b, return_sign=True), a, b)
     with vastmax.config(device="cpu"):
         want = vastmax.logsumexp(a, axis=1, b=b, return_sign=True)
         plain = vastmax.logsumexp(a, axis=1, return_sign=True)
     near(got[0], want[0], 1)
     np.testing.assert_array_equal(got[1], want[1])
     assert want[0][3] == -inf, "terms of several tiles cancel exactly"
-    got = vastmax.logsumexp(a, axis=1, return_sign=True)
+    got = there(lambda a: vastmax.logsumexp(a, axis=1, return_sign=True), a)
     near(got[0], plain[0], 1)
     np.testing.assert_array_equal(got[1], plain[1])
 
@@ -180,10 +197,10 @@ def test_a_row_over_axes_that_do_not_lie_behind_each_other(dtype: Any) -> None:
     mask = np.random.default_rng(7).random(x.shape) < 0.8
     t = np.array([0.5, 1.0, 2.0, 3.0])
     for call in (vastmax.softmax, vastmax.log_softmax, vastmax.logsumexp):
-        got = call(x, axis=(0, 2), where=mask, temperature=t)
+        got = there(lambda x, mask, call=call: call(x, axis=(0, 2), where=mask, temperature=t), x, mask)
         with vastmax.config(device="cpu"):
             near(got, call(x, axis=(0, 2), where=mask, temperature=t), 2)
-    got = vastmax.logsumexp(x, b=mask[:1].astype(dtype), axis=(2, 0))
+    got = there(lambda x, b: vastmax.logsumexp(x, b=b, axis=(2, 0)), x, mask[:1].astype(dtype))
     with vastmax.config(device="cpu"):
         near(got, vastmax.logsumexp(x, b=mask[:1].astype(dtype), axis=(2, 0)), 2)
 
@@ -196,7 +213,7 @@ def test_conversions_round_once(dtype: Any) -> None:
     x = np.concatenate([wide, *ties, [np.inf, -np.inf, 0.0, -0.0]])
     with np.errstate(all="ignore"):
         want = x.astype(dtype)
-    site = Site("test")
+    site = Site("test", to_device(x))
     got = site.fetch(site.converted(site.upload(x), np.dtype(dtype)))
     if (name := contracts.name_of(dtype)) == "bf16":  # ml_dtypes rounds twice: by way of float32
         finite = np.isfinite(want.astype(np.float64))
@@ -212,10 +229,10 @@ def test_conversions_round_once(dtype: Any) -> None:
 def test_dtype_and_mixed_dtypes(dtype: Any) -> None:
     x, y = logits(600, dtype), logits(600, np.float32)
     for wanted in (np.float16, np.float32, np.float64):
-        got = vastmax.softmax(x, dtype=wanted)
+        got = there(partial(vastmax.softmax, dtype=wanted), x)
         with vastmax.config(device="cpu"):
             near(got, vastmax.softmax(x, dtype=wanted), 2)
-    got = vastmax.softmax_backward(y, x)
+    got = there(vastmax.softmax_backward, y, x)
     with vastmax.config(device="cpu"):
         near(got, vastmax.softmax_backward(y, x), 2)
 

@@ -124,21 +124,29 @@ void bind_ops(py::module_& m) {
     const View to = writable(out);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::convert(in, to, exec); });
   });
-  m.def("bce_with_logits", [](const py::array& x, const py::array& target, const Optional& weight,
-                              const Optional& pos_weight, std::optional<py::array> loss, std::optional<py::array> grad,
-                              double grad_scale, std::uintptr_t sum, int device, std::uintptr_t stream, int strategy) {
-    const ConstView in = view(x), wanted = view(target);
-    std::optional<ConstView> w, p;
-    if (weight) w = view(*weight);
-    if (pos_weight) p = view(*pos_weight);
-    std::optional<View> losses, grads;
-    if (loss) losses = writable(*loss);
-    if (grad) grads = writable(*grad);
+  m.def("bce_with_logits",
+        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
+           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, std::uintptr_t parts,
+           int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(x), wanted = view(target);
+          std::optional<ConstView> w, p;
+          if (weight) w = view(*weight);
+          if (pos_weight) p = view(*pos_weight);
+          std::optional<View> losses, grads;
+          if (loss) losses = writable(*loss);
+          if (grad) grads = writable(*grad);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+            cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                                  grads ? &*grads : nullptr, grad_scale, reinterpret_cast<void*>(parts), exec);
+          });
+        });
+  m.def("bce_total", [](std::int64_t tiles, std::uintptr_t parts, std::uintptr_t sum, int device, std::uintptr_t stream,
+                        int strategy) {
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
-      cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
-                            grads ? &*grads : nullptr, grad_scale, reinterpret_cast<double*>(sum), exec);
+      cuda::bce_total(tiles, reinterpret_cast<const void*>(parts), reinterpret_cast<double*>(sum), exec);
     });
   });
+  m.def("loss_tile", [](const py::array& like) { return cuda::loss_tile(supported(like)); });
 }
 
 // Why no device can be used; empty if one can.
@@ -174,6 +182,24 @@ py::dict device_info(int device) {
   return d;
 }
 
+// The device that an address belongs to, or -1 if no device can read it.
+int device_of(std::uintptr_t address) {
+  cudaPointerAttributes found;
+  cuda::check(cudaPointerGetAttributes(&found, reinterpret_cast<const void*>(address)));
+  return found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged ? found.device : -1;
+}
+
+// Host memory that a device copies from and to by itself.
+py::array pinned(std::size_t bytes) {
+  void* data = nullptr;
+  if (cudaHostAlloc(&data, bytes, cudaHostAllocPortable) != cudaSuccess) {
+    cudaGetLastError();
+    throw cuda::OutOfMemory("pinned host memory: " + std::to_string(bytes) + " bytes wanted");
+  }
+  const py::capsule owner(data, [](void* held) { cudaFreeHost(held); });
+  return py::array_t<std::uint8_t>({static_cast<py::ssize_t>(bytes)}, {1}, static_cast<std::uint8_t*>(data), owner);
+}
+
 void bind_runtime(py::module_& m) {
   m.def("reason", &reason);
   m.def("device_count", [] {
@@ -186,9 +212,31 @@ void bind_runtime(py::module_& m) {
     constexpr const char* names[] = {"automatic", "brief", "block", "split"};
     return names[static_cast<int>(cuda::plan(rows, classes, supported(like), reduces, cuda::Stream(device, nullptr)))];
   });
-  m.def("allocate", [](std::size_t bytes, int device, std::uintptr_t stream) {
+  m.def("current_device", [] {
+    int device = 0;
+    cuda::check(cudaGetDevice(&device));
+    return device;
+  });
+  m.def("device_of", &device_of);
+  m.def("is_stream_of", [](int device, std::uintptr_t stream) { return cuda::is_stream_of(device, handle(stream)); });
+  m.def("new_stream", [](int device) {
+    const cuda::Stream current(device, nullptr);
+    cudaStream_t made;
+    cuda::check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return reinterpret_cast<std::uintptr_t>(made);
+  });
+  m.def("end_stream", [](int device, std::uintptr_t stream) {
+    const cuda::Stream current(device, nullptr);
+    cudaStreamDestroy(handle(stream));
+  });
+  m.def("memory", [](int device) {
+    const cuda::Memory m = cuda::memory(cuda::Stream(device, nullptr));
+    return std::pair(m.free, m.total);
+  });
+  m.def("pinned", &pinned);
+  m.def("allocate", [](std::size_t bytes, int device, std::uintptr_t stream, const std::string& what) {
     return reinterpret_cast<std::uintptr_t>(
-        cuda::allocate(bytes == 0 ? 1 : bytes, cuda::Stream(device, handle(stream)), "an array"));
+        cuda::allocate(bytes == 0 ? 1 : bytes, cuda::Stream(device, handle(stream)), what.c_str()));
   });
   // After the work of `stream`, or of all streams where others may hold the memory.
   m.def("free", [](std::uintptr_t data, int device, std::uintptr_t stream, bool shared) {
@@ -197,9 +245,11 @@ void bind_runtime(py::module_& m) {
     cuda::release(reinterpret_cast<void*>(data), on);
   });
   m.def("copy", [](std::uintptr_t to, std::uintptr_t from, std::size_t bytes, int device, std::uintptr_t stream) {
-    const cuda::Stream on(device, handle(stream));
-    cuda::check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes,
-                                cudaMemcpyDefault, on.handle()));
+    without_gil([&] {  // memory that is not pinned is copied before this returns
+      const cuda::Stream on(device, handle(stream));
+      cuda::check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes,
+                                  cudaMemcpyDefault, on.handle()));
+    });
   });
   m.def("synchronize", [](int device, std::uintptr_t stream) {
     without_gil([&] {
@@ -220,6 +270,7 @@ void bind_runtime(py::module_& m) {
   m.def("export_dlpack", &export_dlpack);
 #ifdef VASTMAX_SIMT
   m.attr("simulated") = true;
+  m.def("set_device", [](int device) { cuda::check(cudaSetDevice(device)); });
 #else
   m.attr("simulated") = false;
 #endif

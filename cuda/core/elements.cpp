@@ -59,7 +59,7 @@ void logsumexp_signs(const ConstView& results, const View& signs, const Exec& ex
 }
 
 void bce_with_logits(const ConstView& x, const ConstView& target, const ConstView* weight, const ConstView* pos_weight,
-                     const View* loss, const View* grad, double grad_scale, double* sum, const Exec& exec) {
+                     const View* loss, const View* grad, double grad_scale, void* parts, const Exec& exec) {
   constexpr const char* op = "binary_cross_entropy_with_logits";
   Loop loop(x.shape);
   Access access(op);
@@ -84,8 +84,13 @@ void bce_with_logits(const ConstView& x, const ConstView& target, const ConstVie
   a.loss = operand_of(loop, 4, loss != nullptr ? loss->data : nullptr, 0);
   a.gradient = operand_of(loop, 5, grad != nullptr ? grad->data : nullptr, 0);
   a.scale = grad_scale;
-  const Workspace<TwoSum> parts(tiles_of(a.shape.count, item_size(x.dtype)), exec.stream, op);
-  bce(x.dtype, a, parts.data(), sum, exec.stream);
+  bce(x.dtype, a, static_cast<TwoSum*>(parts), exec.stream);
 }
+
+void bce_total(std::int64_t tiles, const void* parts, double* sum, const Exec& exec) {
+  bce_total(tiles, static_cast<const TwoSum*>(parts), sum, exec.stream);
+}
+
+std::int64_t loss_tile(DType dtype) { return tile_of(item_size(dtype)); }
 
 }  // namespace vastmax::cuda

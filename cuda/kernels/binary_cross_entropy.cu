@@ -27,6 +27,7 @@ tiles_kernel(BceOperands a, std::int64_t tiles, TwoSum* parts) {
       if (a.loss.data != nullptr) store_one<F>(a.shape.row(a.loss, i), at.loss.piece[0].v);
       sum.add(at.loss);
     }
+    if (parts == nullptr) continue;
     const TwoSum all = sum.total();
     if (lane() == 0) parts[t] = all;
   }
@@ -42,10 +43,13 @@ VM_KERNEL(virtual_threads, 2) sum_kernel(std::int64_t tiles, const TwoSum* parts
   if (thread() == 0) *sum = all.high < infinity ? all.value() : all.high;
 }
 
-void bce(DType dtype, const BceOperands& a, TwoSum* parts, double* sum, const Stream& stream) {
+void bce(DType dtype, const BceOperands& a, TwoSum* parts, const Stream& stream) {
   const std::int64_t tiles = tiles_of(a.shape.count, item_size(dtype));
   const Grid grid = grid_for(tiles, block_threads / lanes_of_warp, block_threads, stream);
   with_dtype(dtype, [&]<class T>(T) { launch(tiles_kernel<T>, grid, stream, a, tiles, parts); });
+}
+
+void bce_total(std::int64_t tiles, const TwoSum* parts, double* sum, const Stream& stream) {
   launch(sum_kernel, Grid{1, virtual_threads, virtual_threads * sizeof(TwoSum)}, stream, tiles, parts, sum);
 }
 

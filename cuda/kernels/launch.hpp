@@ -36,7 +36,8 @@ struct BceOperands {
   Operand loss, gradient;  // likewise
   double scale;            // of the gradient
 };
-void bce(DType, const BceOperands&, TwoSum* parts, double* sum, const Stream&);
+void bce(DType, const BceOperands&, TwoSum* parts, const Stream&);  // parts: one for each tile, or null
+void bce_total(std::int64_t tiles, const TwoSum* parts, double* sum, const Stream&);
 
 // plain: classes side by side, no mask, no temperature
 void norm_tiles(DType, bool plain, const RowOperands&, std::int64_t tiles, TilePart* parts, const Stream&);

@@ -63,16 +63,37 @@ Stream::~Stream() {
   if (before_ != device_) cudaSetDevice(before_);
 }
 
+bool is_stream_of(int device, cudaStream_t handle) {
+  const Stream current(device, nullptr);
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  const bool good = cudaEventRecord(event, handle) == cudaSuccess;  // both must belong to one device
+  cudaEventDestroy(event);
+  cudaGetLastError();
+  return good;
+}
+
+Memory memory(const Stream& stream) {
+  Memory m;
+  check(cudaMemGetInfo(&m.free, &m.total));
+  cudaMemPool_t pool;
+  check(cudaDeviceGetDefaultMemPool(&pool, stream.device()));
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  m.free += static_cast<std::size_t>(reserved - used);
+  return m;
+}
+
 void* allocate(std::size_t bytes, const Stream& stream, const char* what) {
   void* data = nullptr;
   const cudaError_t status = cudaMallocAsync(&data, bytes, stream.handle());
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    std::size_t left = 0, all = 0;
-    cudaMemGetInfo(&left, &all);
+    const Memory left = memory(stream);
     throw OutOfMemory(std::string(what) + " on cuda:" + std::to_string(stream.device()) + ": out of memory, " +
-                      std::to_string(bytes) + " bytes wanted, " + std::to_string(left) + " of " + std::to_string(all) +
-                      " free");
+                      std::to_string(bytes) + " bytes wanted, " + std::to_string(left.free) + " of " +
+                      std::to_string(left.total) + " free");
   }
   check(status);
   return data;

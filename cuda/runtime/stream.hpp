@@ -48,6 +48,14 @@ class Stream {
   std::size_t shared_per_block_ = 0, shared_per_processor_ = 0;
 };
 
+// Whether a handle is a stream of the device. One that was destroyed may be known as such by the driver, or not.
+bool is_stream_of(int device, cudaStream_t handle);
+
+struct Memory {
+  std::size_t free, total;  // free: what the driver has left, and what the pool keeps for the next allocation
+};
+Memory memory(const Stream&);
+
 // Device memory that is freed in the order of the stream.
 void* allocate(std::size_t bytes, const Stream&, const char* what);  // throws OutOfMemory
 void release(void*, const Stream&) noexcept;

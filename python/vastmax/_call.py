@@ -6,6 +6,7 @@ One function for each shape of op. `op` is the name that users call, errors name
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._arrays import Array, Axis, Reduced
 
-    Rest = tuple[int, int]
+    Run = Callable[..., Any]  # of the name of a kernel of the core and its arguments
 
 
 def norm_map(
@@ -44,12 +45,12 @@ def norm_map(
     rows = Rows(op, logits.shape, axis)
     t, mask = rows.temperature(temperature), rows.mask(where)
     y = _arrays.destination(op, out, logits.shape, logits.dtype)
-    rest = _options(op, rows.count, rows.classes, logits.dtype)
+    run = _chosen("norm_map", op, rows.count, rows.classes, logits.dtype)
     if y is None:
         y = _arrays.like(logits)
     else:
         logits, t, mask = _arrays.apart(logits, y), _arrays.apart(t, y), _arrays.apart(mask, y)
-    _fill_rows(getattr(_core, op), rows, (rows.of(logits),), y, t, rows.of_mask(mask), *rest)
+    _fill_rows(partial(run, op), rows, (rows.of(logits),), y, t, rows.of_mask(mask))
     return _arrays.unwrap(y, out)
 
 
@@ -82,7 +83,8 @@ def norm_reduce(
     t, mask = rows.temperature(temperature), rows.mask(where)
     result = _arrays.reduction_dtype(logits.dtype)
     y = _arrays.destination(op, out, rows.kept if keepdims else rows.result, result)
-    rest = _options(op if weights is None else f"{op}_weighted", rows.count, rows.classes, logits.dtype)
+    kind = "" if weights is None else "_weighted"
+    run = _chosen(f"norm_reduce{kind}", f"{op}{kind}", rows.count, rows.classes, logits.dtype)
     if y is None:
         y = np.empty(rows.kept if keepdims else rows.result, result)
     else:
@@ -94,9 +96,9 @@ def norm_reduce(
     if weights is not None:
         sign = np.empty(rows.result, result) if return_sign else None
         w = rows.of(_arrays.spread(op, "b", weights, shape))
-        _core.logsumexp_weighted(x, w, value, sign, t, rows.of_mask(mask), *rest)
+        run("logsumexp_weighted", x, w, value, sign, t, rows.of_mask(mask))
     else:
-        _core.logsumexp(x, value, t, rows.of_mask(mask), *rest)
+        run("logsumexp", x, value, t, rows.of_mask(mask))
         if return_sign:  # of a sum of positive terms
             sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
     if sign is None:
@@ -128,13 +130,13 @@ def norm_grad(
     grad = grad.reshape(rows.result).astype(_arrays.reduction_dtype(logits.dtype), copy=False)
     t, mask = rows.temperature(temperature), rows.mask(where)
     y = _arrays.destination(op, out, logits.shape, logits.dtype)
-    rest = _options(op, rows.count, rows.classes, logits.dtype)
+    run = _chosen("norm_grad", op, rows.count, rows.classes, logits.dtype)
     if y is None:
         y = _arrays.like(logits)
     else:
         grad, logits = _arrays.apart(grad, y), _arrays.apart(logits, y)
         t, mask = _arrays.apart(t, y), _arrays.apart(mask, y)
-    _fill_rows(getattr(_core, op), rows, (grad, rows.of(logits)), y, t, rows.of_mask(mask), *rest)
+    _fill_rows(partial(run, op), rows, (grad, rows.of(logits)), y, t, rows.of_mask(mask))
     return _arrays.unwrap(y, out)
 
 
@@ -155,12 +157,12 @@ def row_grad(
     rows = Rows(op, forward.shape, axis)
     t = rows.temperature(temperature)
     y = _arrays.destination(op, out, forward.shape, forward.dtype)
-    rest = _options(op, rows.count, rows.classes, forward.dtype)
+    run = _chosen("row_grad", op, rows.count, rows.classes, forward.dtype)
     if y is None:
         y = _arrays.like(forward)
     else:
         grad, forward, t = _arrays.apart(grad, y), _arrays.apart(forward, y), _arrays.apart(t, y)
-    _fill_rows(getattr(_core, op), rows, (rows.of(grad), rows.of(forward)), y, t, *rest)
+    _fill_rows(partial(run, op), rows, (rows.of(grad), rows.of(forward)), y, t)
     return _arrays.unwrap(y, out)
 
 
@@ -173,12 +175,12 @@ def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | Non
     values = _arrays.floats(op, "x", x, dtype)
     sharpness = _arrays.sharpness(op, beta, values.dtype)
     y = _arrays.destination(op, out, values.shape, values.dtype)
-    rest = _options(op, 1, values.size, values.dtype)
+    run = _chosen("elementwise", op, 1, values.size, values.dtype)
     if y is None:
         y = _arrays.like(values)
     else:
         values = _arrays.apart(values, y)
-    getattr(_core, op)(*_arrays.flowing(values, y), sharpness, *rest)
+    run(op, *_arrays.flowing(values, y), sharpness)
     return _arrays.unwrap(y, out)
 
 
@@ -193,12 +195,12 @@ def elementwise_grad(
     grad, kept = _pair(op, grad_output, argument, saved)
     sharpness = _arrays.sharpness(op, beta, kept.dtype)
     y = _arrays.destination(op, out, kept.shape, kept.dtype)
-    rest = _options(op, 1, kept.size, kept.dtype)
+    run = _chosen("elementwise_grad", op, 1, kept.size, kept.dtype)
     if y is None:
         y = _arrays.like(kept)
     else:
         grad, kept = _arrays.apart(grad, y), _arrays.apart(kept, y)
-    getattr(_core, op)(*_arrays.flowing(grad, kept, y), sharpness, *rest)
+    run(op, *_arrays.flowing(grad, kept, y), sharpness)
     return _arrays.unwrap(y, out)
 
 
@@ -230,7 +232,7 @@ def elementwise_loss(
     if others["target"].shape != shape:
         raise ValueError(message(op, "target", f"has shape {others['target'].shape}", f"the shape of input, {shape}"))
     others = {name: _arrays.spread(op, name, a, shape) for name, a in others.items()}
-    rest = _options(op, 1, logits.size, logits.dtype)
+    run = _chosen("elementwise_loss", op, 1, logits.size, logits.dtype)
 
     kind = _arrays.reduction_dtype(logits.dtype)
     loss = _arrays.like(logits, kind) if reduction == "none" else None
@@ -238,7 +240,7 @@ def elementwise_loss(
     scale = 1.0 / max(logits.size, 1) if reduction == "mean" else 1.0
     arrays = (logits, others["target"], others.get("weight"), others.get("pos_weight"), loss, grad)
     x1, t1, w1, p1, loss1, grad1 = _arrays.flowing(*arrays, summed=loss is None)
-    total = _core.bce_with_logits(x1, t1, w1, p1, loss1, grad1, scale, *rest)
+    total = run("bce_with_logits", x1, t1, w1, p1, loss1, grad1, scale)
     reduced: Reduced
     if loss is not None:
         reduced = _arrays.unwrap(loss, None)
@@ -249,20 +251,23 @@ def elementwise_loss(
 
 
 def _on_gpu(op: str, *arrays: object) -> bool:
-    """Whether a call runs on a GPU: its arrays live there, or the user wants it there."""
-    wish = _config.current().device
+    """Whether arrays live on a GPU, where the call then runs."""
     if any(type(a) is not np.ndarray and _arrays.home(a) == "cuda" for a in arrays):
-        return choose(op, "cuda", wish, 0, 0, absent=absent).backend == "cuda"
-    return wish == "cuda" and choose(op, "cpu", wish, 0, 0, absent=absent).backend == "cuda"
+        return choose(op, "cuda", None, 0, 0, absent=absent).backend == "cuda"
+    return False
 
 
-def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
-    """Choose the backend of a call that is ready to run, and return the core's trailing arguments."""
+def _chosen(shape: str, op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Run:
+    """Choose the backend of a call that is ready, and return what runs a kernel there; `shape` names that of the op."""
     options = _config.current()
     choice = choose(op, "cpu", options.device, rows, classes, absent=absent)
     if options.explaining:
         raise Planned(op, choice, rows, classes, dtype)
-    return options.threads, options.isa
+    if choice.backend == "cuda":
+        from . import _chunks
+
+        return partial(_chunks.run, shape, op)
+    return lambda kernel, *arguments: getattr(_core, kernel)(*arguments, options.threads, options.isa)
 
 
 def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> tuple[Array, ...]:

@@ -188,13 +188,16 @@ def elementwise_loss(
     kind = _arrays.reduction_dtype(logits.dtype)
     loss = site.result(None, shape, kind) if reduction == "none" else None
     grad = site.result(None, shape, logits.dtype) if return_grad else None
-    total = site.upload(np.zeros(1))
+    tiles = -(-logits.size // site.module.loss_tile(logits)) if loss is None else 0
+    parts, total = site.workspace(2 * tiles), site.workspace(1)
     scale = 1.0 / max(logits.size, 1) if reduction == "mean" else 1.0
     inputs = (logits, joined["target"], joined.get("weight"), joined.get("pos_weight"))
-    site.module.bce_with_logits(*inputs, loss and loss[0], grad and grad[0], scale, total.ctypes.data, *site.rest)
+    where_to = parts.ctypes.data if tiles else 0
+    site.module.bce_with_logits(*inputs, loss and loss[0], grad and grad[0], scale, where_to, *site.rest)
     if loss is not None:
         reduced: Reduced = loss[1]()
     else:
+        site.module.bce_total(tiles, parts.ctypes.data, total.ctypes.data, *site.rest)
         with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
             reduced = (site.fetch(total)[0] / (logits.size if reduction == "mean" else 1)).astype(kind)
     return reduced if grad is None else (reduced, grad[1]())

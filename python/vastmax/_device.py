@@ -59,9 +59,10 @@ class Site:
         self.op, self._kept = op, list[object]()
         self.module = cuda_module()
         guests = [a for a in arrays if a is not None and _arrays.home(a) == "cuda"]
-        self.guest = guests[0] if guests else None
-        self.device = 0 if self.guest is None else _device_of(self.guest)
-        self.stream = _stream(self.guest, self.device)
+        self.guest = guests[0]
+        self.device = _device_of(self.guest)
+        wish = wished_stream(op, self.device)
+        self.stream = _stream(self.guest, self.device) if wish is None else wish
         for other in guests[1:]:
             if _device_of(other) != self.device:
                 given = f"are on cuda:{self.device} and cuda:{_device_of(other)}"
@@ -71,10 +72,8 @@ class Site:
         """End the call here if `explain` asks; nothing has been written yet."""
         options = _config.current()
         if options.explaining:
-            home = "cpu" if self.guest is None else "cuda"
-            raise Planned(
-                self.op, choose(self.op, home, options.device, rows, classes, absent=dict), rows, classes, dtype
-            )
+            choice = choose(self.op, "cuda", options.device, rows, classes, absent=dict)
+            raise Planned(self.op, choice, rows, classes, dtype)
 
     @property
     def rest(self) -> tuple[int, int, int]:
@@ -158,26 +157,13 @@ class Site:
         """
         if out is not None:
             return self._out(out, shape, dtype)
-        if self.guest is None:
-            made = DeviceArray(shape, dtype, self.device, self.stream)
-            return self._described(made), lambda: made.copy_to_host()[()]
         found = _empty_beside(self.guest, shape, dtype)
         if found is None:
-            found = cast("Foreign", DeviceArray(shape, dtype, self.device, self.stream))
+            found = cast("Foreign", DeviceArray(shape, dtype, self.device, self.stream, self.op))
         view, _ = self._take("out", found)
         return view, lambda: found
 
     def _out(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
-        if self.guest is None:
-            host = _arrays.destination(self.op, out, shape, dtype)
-            assert host is not None
-            made = DeviceArray(shape, dtype, self.device, self.stream)
-
-            def bring() -> Foreign:
-                host[...] = made.copy_to_host()
-                return out
-
-            return self._described(made), bring
         if _arrays.home(out) != "cuda":
             raise TypeError(message(self.op, "out", f"is a {type(out).__name__}", f"an array on cuda:{self.device}"))
         if _device_of(out) != self.device:
@@ -197,6 +183,10 @@ class Site:
             self.module.copy(made.ctypes.data, dense.ctypes.data, made.nbytes, self.device, self.stream)
         return made
 
+    def workspace(self, count: int) -> Array:
+        """Return float64 numbers on the device that last as long as the call."""
+        return self.fresh((count,), _arrays.F64)
+
     def fetch(self, view: Array, _read_only: bool = False) -> Array:
         """Copy a small device array to the host."""
         dense = view if view.flags.c_contiguous else self.copied(view)
@@ -207,7 +197,7 @@ class Site:
 
     def fresh(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Make an array that lives as long as this call."""
-        made = DeviceArray(shape, dtype, self.device, self.stream)
+        made = DeviceArray(shape, dtype, self.device, self.stream, self.op)
         self._kept.append(made)
         return self._described(made)
 
@@ -281,11 +271,20 @@ def _handle(stream: int) -> int:
     return 0 if stream == 1 else stream
 
 
-def _stream(guest: Foreign, device: int) -> int:
-    """Return the stream of `config`, else the current one of the guest's library, else the default."""
+def wished_stream(op: str, device: int) -> int | None:
+    """Return the stream of `config`, if it names one."""
     wish = _config.current().stream
-    if wish is not None:
-        return _handle(wish)
+    if wish is None:
+        return None
+    if not cuda_module().is_stream_of(device, _handle(wish)):
+        raise ValueError(
+            message(op, "stream", f"is {wish:#x}", f"streams of cuda:{device} that still exist, or 0, 1, 2")
+        )
+    return _handle(wish)
+
+
+def _stream(guest: Foreign, device: int) -> int:
+    """Return the current stream of the guest's library, else the default."""
     if isinstance(guest, DeviceArray):
         return guest.stream
     torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")

@@ -5,6 +5,12 @@
 # with its copies counted, so all of it stays on the CPU.
 WORTH_COPYING: dict[str, int] = {}
 
+# NumPy data goes to a GPU in chunks of at most so many bytes, inputs and results together, two in flight: enough that a
+# launch and the start of two copies (some 10 us each) are small beside a copy at 25 to 55 GB/s (PCIe 4 and 5).
+CHUNK_BYTES = 32 << 20
+LANES = 2
+SHARE_OF_FREE_MEMORY = 0.5  # for all lanes together: the rest is for workspace and for others
+
 # Work allowed to the exact test for overlapping memory. An undecided pair is copied, which costs time only.
 OVERLAP_WORK = 1000
 

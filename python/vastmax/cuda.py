@@ -80,13 +80,15 @@ class DeviceArray:
     Made by vastmax where neither `out=` nor the library of the input says what a result should be.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, stream: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, stream: int, what: str = "an array"
+    ) -> None:
         self.shape, self.dtype, self.device, self.stream = shape, dtype, device, stream
         self._module = cuda_module()
         self._shared = False
         self.size = int(np.prod(shape, dtype=np.int64))
         self.nbytes = self.size * dtype.itemsize
-        self.pointer = self._module.allocate(self.nbytes, device, stream)
+        self.pointer = self._module.allocate(self.nbytes, device, stream, what)
 
     def __del__(self) -> None:
         if hasattr(self, "pointer"):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
-   The CUDA runtime as far as cuda/runtime uses it, over host memory: one device, streams that run at once. */
+   The CUDA runtime as far as cuda/runtime uses it, over host memory; see cuda/simt/runtime.cpp. */
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,8 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidValue = 1,
   cudaErrorNoDevice = 100,
-  cudaErrorInvalidDevice = 101
+  cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400
 };
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,
@@ -19,16 +20,27 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor
 };
-enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };
+enum cudaMemPoolAttr {
+  cudaMemPoolAttrReleaseThreshold,
+  cudaMemPoolAttrReservedMemCurrent,
+  cudaMemPoolAttrUsedMemCurrent
+};
+enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 enum cudaMemcpyKind { cudaMemcpyDefault };
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
-using cudaMemPool_t = struct CUmemPool_st*;
+using cudaMemPool_t = struct CUmemPoolHandle_st*;
 struct cudaDeviceProp {
   char name[256];
   std::size_t totalGlobalMem;
 };
-inline constexpr unsigned cudaEventDisableTiming = 2;
+struct cudaPointerAttributes {
+  cudaMemoryType type;
+  int device;
+};
+inline constexpr unsigned cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1;
+inline const cudaStream_t cudaStreamLegacy = reinterpret_cast<cudaStream_t>(1);
+inline const cudaStream_t cudaStreamPerThread = reinterpret_cast<cudaStream_t>(2);
 
 const char* cudaGetErrorName(cudaError_t);
 const char* cudaGetErrorString(cudaError_t);
@@ -42,10 +54,16 @@ cudaError_t cudaRuntimeGetVersion(int*);
 cudaError_t cudaDriverGetVersion(int*);
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t*, int device);
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*);
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*);
 cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all);
 cudaError_t cudaMallocAsync(void**, std::size_t, cudaStream_t);
 cudaError_t cudaFreeAsync(void*, cudaStream_t);
+cudaError_t cudaHostAlloc(void**, std::size_t, unsigned flags);
+cudaError_t cudaFreeHost(void*);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes*, const void*);
 cudaError_t cudaMemcpyAsync(void*, const void*, std::size_t, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t*, unsigned);
+cudaError_t cudaStreamDestroy(cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
