@@ -54,6 +54,19 @@ def test_rows_of_every_length(n: int, dtype: Any) -> None:
     check_row(logits(n, dtype), n)
 
 
+@pytest.mark.parametrize("n", [50_257, 128_256])
+def test_rows_of_real_vocabularies(n: int, dtype: Any) -> None:
+    check_row(logits(n, dtype, rows=1), n)
+
+
+def test_agrees_with_the_cpu_within_two_ulp(dtype: Any) -> None:
+    x = np.concatenate([logits(3000, dtype, rows=8, sigma=sigma) for sigma in (0.1, 1, 4, 12, 40)])
+    for call in (vastmax.softmax, vastmax.log_softmax, partial(vastmax.logsumexp, axis=-1)):
+        got = call(x)
+        with vastmax.config(device="cpu"):
+            near(got, call(x), 4 if dtype == np.float64 else 2)
+
+
 @pytest.mark.parametrize("name", inputs.NAMES)
 def test_rows_with_teeth(name: str, dtype: Any) -> None:
     check_row(inputs.row(name, dtype), name)
@@ -324,6 +337,22 @@ def test_out_and_in_place() -> None:
 
 def same_bits(got: Any, want: Any) -> None:
     assert (got.dtype, got.shape, got.tobytes()) == (want.dtype, want.shape, want.tobytes())
+
+
+@pytest.mark.usefixtures("simulated")
+@pytest.mark.parametrize("offset", [1, 3, 7])
+def test_off_their_boundaries(offset: int, dtype: Any) -> None:
+    room = logits(3 * 2050 + 8, dtype, rows=1)[0]
+    x = room[offset : offset + 3 * 2050].reshape(3, 2050)
+    out = np.full(room.size, 7, dtype)
+    y = out[8 - offset :][: x.size].reshape(x.shape)
+    for call in (vastmax.softmax, vastmax.log_softmax, vastmax.softplus):
+        call(ByDlpack(x), out=ByDlpack(y))
+        same_bits(y, call(x.copy()))
+        assert (out[: 8 - offset] == 7).all()
+        assert (out[8 - offset + x.size :] == 7).all()
+    strided = logits(4100, dtype)[:, 1::2]
+    same_bits(vastmax.softmax(ByDlpack(strided)).copy_to_host(), vastmax.softmax(strided.copy()))
 
 
 CALLS = {

@@ -36,7 +36,7 @@ VM_INLINE TilePart norm_tile(const Tile& x, bool seen) {
   V base = shift ? top : splat<V>(0);
   part.ref = reference<F>(shift ? 0 : part.max);
   const ScaledExp<V> exp(splat<V>(static_cast<F>(part.ref)));
-  LaneSum<V> all;
+  TermSum<V> all;
   VM_UNROLL(64)
   for (int j = 0; j < per_lane<T>; ++j) all.add(exp(x[j] - base));
   const TwoSum sum = all.total();

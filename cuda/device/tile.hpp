@@ -115,6 +115,24 @@ struct LaneSum {
   }
 };
 
+// The same for a tile's terms against its own reference: they lie below 2^65, so counted from 2^66 the running sum is
+// always the larger operand and four operations do (decision 0007).
+template <class V>
+struct TermSum : LaneSum<V> {};
+template <>
+struct TermSum<vec<float>> {
+  using V = vec<float>;
+  static constexpr float start = 0x1p66f;
+  static_assert(head_room<float> == 64);
+  V sum = splat<V>(start), lost = splat<V>(0);
+  VM_MEMBER void add(V v) {
+    const V next = sum + v;
+    lost = lost + (v - (next - sum));
+    sum = next;
+  }
+  VM_MEMBER TwoSum total() const { return LaneSum<V>{sum - splat<V>(start), lost}.total(); }
+};
+
 // What the tiles of a row add up to.  256 virtual threads take tile t by t mod 256 and are then summed by halves.  A
 // warp plays eight of them a lane; a block of 256 or more plays one each: the same additions either way.
 inline constexpr unsigned virtual_threads = 256, slots = virtual_threads / lanes_of_warp;
