@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._arrays import Array, Axis, Reduced
+    from ._tuned import Policy
 
     Run = Callable[..., Any]  # of the name of a kernel of the core and its arguments
 
@@ -253,21 +254,28 @@ def elementwise_loss(
 def _on_gpu(op: str, *arrays: object) -> bool:
     """Whether arrays live on a GPU, where the call then runs."""
     if any(type(a) is not np.ndarray and _arrays.home(a) == "cuda" for a in arrays):
-        return choose(op, "cuda", None, 0, 0, absent=absent).backend == "cuda"
+        choose(op, "cuda", None, 0, 0, _arrays.F32, absent=absent, measured=_measured)  # says if there is none
+        return True
     return False
 
 
 def _chosen(shape: str, op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Run:
     """Choose the backend of a call that is ready, and return what runs a kernel there; `shape` names that of the op."""
     options = _config.current()
-    choice = choose(op, "cpu", options.device, rows, classes, absent=absent)
+    choice = choose(op, "cpu", options.device, rows, classes, dtype, absent=absent, measured=_measured)
     if options.explaining:
-        raise Planned(op, choice, rows, classes, dtype)
+        raise Planned(op, "cpu", choice, rows, classes, dtype)
     if choice.backend == "cuda":
         from . import _chunks
 
         return partial(_chunks.run, shape, op)
     return lambda kernel, *arguments: getattr(_core, kernel)(*arguments, options.threads, options.isa)
+
+
+def _measured() -> Policy | None:
+    from . import _tuned
+
+    return _tuned.measured()
 
 
 def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> tuple[Array, ...]:

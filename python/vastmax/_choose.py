@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from ._tuned import Policy
+
 DEVICES = ("cpu", "cuda", "auto")
 
 
@@ -26,9 +28,10 @@ class Choice(NamedTuple):
 class Planned(Exception):  # noqa: N818 - it reports no error
     """What a call is about to do, raised in its place while `explain` asks."""
 
-    def __init__(self, op: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, op: str, home: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
         super().__init__(op)
-        self.op, self.choice, self.rows, self.classes, self.dtype = op, choice, rows, classes, dtype
+        self.op, self.home, self.choice = op, home, choice
+        self.rows, self.classes, self.dtype = rows, classes, dtype
 
 
 _STAYS = Choice("cpu", "NumPy data stays on the CPU")
@@ -41,13 +44,15 @@ def choose(
     wish: str | None,
     rows: int,
     classes: int,
+    dtype: np.dtype[Any],
     *,
     absent: Callable[[], Mapping[str, str]],
-    worth_copying: Mapping[str, int] = _policy.WORTH_COPYING,
+    measured: Callable[[], Policy | None],
 ) -> Choice:
     """Pick the backend for `op` on data that lives on `home`, where the user's wish is `wish`.
 
-    `absent` names the backends that cannot be used, with the reason; it is asked only where that matters.
+    `absent` names the backends that cannot be used, with the reason; `measured` predicts seconds. Both are asked only
+    where that matters.
     """
     if home == "cuda":
         return _require(op, home, "the data lives on a GPU", absent())
@@ -57,12 +62,21 @@ def choose(
         return _NAMED
     if wish == "cuda":
         return _require(op, wish, "device='cuda' was asked for", absent())
-    least = worth_copying.get(op)
-    if least is None or rows * classes < least:
-        return Choice("cpu", "device='auto': copying to the GPU would cost more than it saves")
     if "cuda" in (missing := absent()):
         return Choice("cpu", f"device='auto': {missing['cuda']}")
-    return Choice("cuda", f"device='auto': at least {least} elements pay for the copies")
+    if (policy := measured()) is None:
+        return Choice("cpu", "device='auto': no policy was measured here (python -m vastmax tune)")
+    predicted = policy.predict(op, dtype.name, _policy.copied(op, rows, classes, dtype.itemsize))
+    if predicted is None:
+        return Choice("cpu", f"device='auto': {op} was not measured in {dtype}")
+    if wins(predicted):
+        return Choice("cuda", "device='auto': the GPU should be faster, its copies counted")
+    return Choice("cpu", "device='auto': the GPU would not be clearly faster, its copies counted")
+
+
+def wins(predicted: Mapping[str, float]) -> bool:
+    """Say whether seconds by backend speak for the GPU."""
+    return predicted["cuda"] <= _policy.CLEAR_WIN * predicted["cpu"]
 
 
 def _require(op: str, backend: str, why: str, absent: Mapping[str, str]) -> Choice:

@@ -72,8 +72,8 @@ class Site:
         """End the call here if `explain` asks; nothing has been written yet."""
         options = _config.current()
         if options.explaining:
-            choice = choose(self.op, "cuda", options.device, rows, classes, absent=dict)
-            raise Planned(self.op, choice, rows, classes, dtype)
+            choice = choose(self.op, "cuda", options.device, rows, classes, dtype, absent=dict, measured=lambda: None)
+            raise Planned(self.op, "cuda", choice, rows, classes, dtype)
 
     @property
     def rest(self) -> tuple[int, int, int]:

@@ -55,6 +55,8 @@ def info() -> Info:
     >>> vastmax.info()["isa"]["active"] == vastmax.active_isa()
     True
     """
+    from . import _tuned  # needed here only
+
     source = _config.sources()
     return Info(
         vastmax=__version__,
@@ -70,6 +72,7 @@ def info() -> Info:
         threads={"count": _config.get_num_threads(), "source": source["threads"]},
         device={"wish": _config.current().device, "source": source["device"]},
         cuda=cuda_reason() or "available",
+        policy=_tuned.read().status,
         caches=dict(_core.caches()),
         build=dict(_core.build_config()),
         packages={name: _version_of(name) for name in _OPTIONAL},
@@ -100,10 +103,11 @@ class Plan:
     classes: int
     dtype: str
     bytes: int
+    predicted: dict[str, float] | None
     reason: str
 
     def __str__(self) -> str:
-        return "\n".join(f"{field.name:<8}  {getattr(self, field.name)}" for field in fields(self))
+        return "\n".join(f"{field.name:<9}  {getattr(self, field.name)}" for field in fields(self))
 
 
 def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Plan:
@@ -120,7 +124,9 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
     -------
     Plan
         `op`, `backend`, `isa`, `threads`, `strategy` ("serial"; "rows": whole rows in parallel; "split": parts of a row
-        in parallel), `rows`, `classes`, `dtype`, `bytes` (estimated traffic beyond the caches) and `reason`.
+        in parallel; on a GPU its family of kernels: "brief", "block", "split", "elements"), `rows`, `classes`, `dtype`,
+        `bytes` (estimated traffic beyond the caches), `predicted` (seconds of NumPy data on "cpu", and on "cuda" with
+        its copies, where `python -m vastmax tune` has measured them, else None) and `reason`.
 
     Raises
     ------
@@ -170,11 +176,22 @@ def _plan(call: Planned) -> Plan:
         classes=call.classes,
         dtype=call.dtype.name,
         bytes=call.rows * call.classes * itemsize * (reads + writes),
+        predicted=_predicted(call),
         reason=f"{call.choice.reason}; {how.get(strategy, strategy)}",
     )
 
 
+def _predicted(call: Planned) -> dict[str, float] | None:
+    from . import _tuned
+
+    policy = _tuned.read().policy if call.home == "cpu" else None
+    size = _policy.copied(call.op, call.rows, call.classes, call.dtype.itemsize)
+    return policy and policy.predict(call.op, call.dtype.name, size)
+
+
 def _gpu_plan(call: Planned) -> Plan:
+    from . import _chunks
+
     how = {
         "brief": "a warp for each row of one tile",
         "block": "a block for each row, which keeps it on the chip or finds it in the cache again",
@@ -182,10 +199,18 @@ def _gpu_plan(call: Planned) -> Plan:
         "elements": "a thread for every 16 bytes",
     }
     reads, writes, again = _policy.TRAFFIC[call.op]
-    strategy = "elements"
-    if again or call.op == "logsumexp":
+    size = _policy.copied(call.op, call.rows, call.classes, call.dtype.itemsize)
+    strategy, rows, where = "elements", call.rows, ""
+    device = cuda_module().current_device()
+    if call.home == "cpu":
+        by_rows = bool(again) or not writes
+        units = call.rows if by_rows else call.rows * call.classes
+        most = _chunks.most_at_once(size, units, device)
+        rows = min(rows, most)
+        where = f", in {-(-units // most)} chunks of up to {most} {'rows' if by_rows else 'elements'}"
+    if again or not writes:
         like = np.empty(0, call.dtype)
-        strategy = cuda_module().plan(call.rows, call.classes, like, not again, 0)
+        strategy = cuda_module().plan(rows, call.classes, like, not again, device)
     return Plan(
         op=call.op,
         backend="cuda",
@@ -196,5 +221,6 @@ def _gpu_plan(call: Planned) -> Plan:
         classes=call.classes,
         dtype=call.dtype.name,
         bytes=call.rows * call.classes * call.dtype.itemsize * (reads + writes + again * (strategy == "split")),
-        reason=f"{call.choice.reason}; {how[strategy]}",
+        predicted=_predicted(call),
+        reason=f"{call.choice.reason}; {how[strategy]}{where}",
     )

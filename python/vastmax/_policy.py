@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers that steer the Python layer. They may change speed, never an answer."""
 
-# Elements from which device="auto" moves NumPy data to a GPU, per op. None has been measured to win
-# with its copies counted, so all of it stays on the CPU.
-WORTH_COPYING: dict[str, int] = {}
+# device="auto" takes a GPU where it should need at most this part of the time of the CPU, copies counted. What each
+# should need is measured (`_tuned`); until then, all stays on the CPU.
+CLEAR_WIN = 0.8
 
 # NumPy data goes to a GPU in chunks of at most so many bytes, inputs and results together, two in flight: enough that a
 # launch and the start of two copies (some 10 us each) are small beside a copy at 25 to 55 GB/s (PCIe 4 and 5).
@@ -32,3 +32,9 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "log_sigmoid_backward": (2, 1, 0),
     "binary_cross_entropy_with_logits": (2, 1, 0),
 }
+
+
+def copied(op: str, rows: int, classes: int, itemsize: int) -> int:
+    """Return the bytes of the arrays of a call, which are what goes to a GPU and back."""
+    reads, writes, _ = TRAFFIC[op]
+    return rows * classes * itemsize * (reads + writes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import vastmax
-from vastmax import _core
+from vastmax import _core, _tuned
 
 from .contenders import PEERS, installed
 
@@ -27,7 +27,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def described() -> dict[str, Any]:
     """Collect it."""
     return {
-        "cpu": _cpu(),
+        "cpu": _tuned.cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": list(os.getloadavg()),
         "caches": _core.caches(),
@@ -47,20 +47,6 @@ def show(out: Screen, facts: dict[str, Any]) -> None:
     out.line(f"{facts['cpu']}; {facts['cores']} cores; load {facts['load'][0]:.1f}")
     out.line(f"isa {facts['isa']}, {facts['threads']} threads; {facts['compiler']} {facts['flags']}")
     out.line(f"Python {facts['python']}, {versions}; commit {facts['commit'] or 'unknown'}")
-
-
-def _cpu() -> str:
-    """Return the model, and where a hypervisor hides its name, the numbers that tell it."""
-    wanted = ("model name", "cpu family", "model", "stepping")
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in wanted:
-                found.setdefault(key.strip(), value.strip())
-    name = found.get("model name") or platform.processor() or platform.machine()
-    numbers = [f"{key} {found[key]}" for key in wanted[1:] if key in found]
-    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def _commit() -> str | None:
