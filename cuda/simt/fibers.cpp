@@ -158,8 +158,7 @@ struct Machine {
     swap(fiber.context, scheduler);
 #endif
   }
-  [[noreturn]] void fail(std::string why) {
-    complaint = std::move(why);
+  [[noreturn]] void fail() {  // with a complaint; what the fiber holds by then is lost
     running->done = true;
     leave();
     __builtin_unreachable();
@@ -175,14 +174,17 @@ struct Machine {
   bool arrive(Meeting& meeting, unsigned all, const std::source_location& where) {
     if (meeting.arrived == 0)
       meeting.where = where;
-    else if (meeting.where.line() != where.line() || meeting.where.file_name() != where.file_name())
-      fail("threads of one warp or block meet at " + text(meeting.where) + " and at " + text(where));
+    else if (meeting.where.line() != where.line() || meeting.where.file_name() != where.file_name()) {
+      complaint = "threads of one warp or block meet at " + text(meeting.where) + " and at " + text(where);
+      fail();
+    }
     if (++meeting.arrived < all) return false;
     meeting.arrived = 0;
     ++meeting.round;
     return true;
   }
 
+  [[noreturn]] void abandon(const std::string& why);
   void run_block(unsigned block);
   void run(const Launch& launch, const Kernel& what);
 };
@@ -198,9 +200,17 @@ void fiber_main() {
   machine.leave();
 }
 
+// Ends the launch; its fibers never return, so the next ones find their frames on the stacks.
+void Machine::abandon(const std::string& why) {
+#if VM_ASAN
+  for (const Stack& stack : stacks) __asan_unpoison_memory_region(stack.base, stack_bytes);
+#endif
+  throw std::logic_error("simt: " + why);
+}
+
 void Machine::run_block(unsigned block) {
   place.block = block;
-  std::memset(shared.data(), 0xff, shared.size());
+  std::fill(shared.begin(), shared.end(), std::byte{0xff});
   barrier = {};
   for (auto& warp : warps) warp = {};
   for (unsigned t = 0; t < place.threads; ++t) {
@@ -215,12 +225,12 @@ void Machine::run_block(unsigned block) {
       if (!fibers[t].ready()) continue;
       progress = true;
       enter(fibers[t], stacks[t].base);
-      if (!complaint.empty()) throw std::logic_error("simt: " + std::exchange(complaint, {}));
+      if (!complaint.empty()) abandon(std::exchange(complaint, {}));
       left -= fibers[t].done;
     }
     if (progress) continue;
     const auto stuck = std::find_if(fibers.begin(), fibers.end(), [](const Fiber& f) { return !f.done; });
-    throw std::logic_error("simt: not every thread arrives at " + text(*stuck->where));
+    abandon("not every thread arrives at " + text(*stuck->where));
   }
 }
 
@@ -294,8 +304,10 @@ void check_access(const void* address, std::size_t bytes, std::size_t alignment,
   const auto describe = [&] {
     return std::string(writes ? "a store of " : "a load of ") + std::to_string(bytes) + " bytes";
   };
-  if (reinterpret_cast<std::uintptr_t>(at) % alignment != 0)
-    machine.fail(describe() + " needs an address that is a multiple of " + std::to_string(alignment));
+  if (reinterpret_cast<std::uintptr_t>(at) % alignment != 0) {
+    machine.complaint = describe() + " needs an address that is a multiple of " + std::to_string(alignment);
+    machine.fail();
+  }
   const std::byte* const shared = machine.shared.data();
   if (at >= shared && at + bytes <= shared + machine.shared.size()) return;
   thread_local const std::byte* known = nullptr;  // of the last hit
@@ -314,7 +326,8 @@ void check_access(const void* address, std::size_t bytes, std::size_t alignment,
     return false;
   };
   if (find()) return;
-  machine.fail(describe() + " outside the memory of the call");
+  machine.complaint = describe() + " outside the memory of the call";
+  machine.fail();
 }
 
 }  // namespace vastmax::simt
