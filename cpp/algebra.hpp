@@ -64,7 +64,7 @@ class Norm {
   // `ratio(from, to)` is e^(base_from - base_to) 2^(ref_from - ref_to).
   template <class Ratio>
   VM_SHARED void merge(const Partial& part, std::size_t block, Ratio ratio) {
-    if (part.max > max || block == 0) {
+    if (part.max > max) {
       const Partial before{max, top, top_lost, ref};
       const double factor = top == 0 && others.high == 0 ? 0 : ratio(before, part);
       others.scale(factor);
@@ -76,6 +76,22 @@ class Norm {
       others.add(part.sum * factor);
       others.low += part.lost * factor;
     }
+  }
+  // Another stretch of the row, which brings several blocks; `where` means nothing then.
+  template <class Ratio>
+  VM_SHARED void merge(Norm other, Ratio ratio) {
+    if (other.max > max) {
+      const Norm mine = *this;
+      *this = other;
+      other = mine;
+    }
+    seen = seen || other.seen;
+    if (other.sum() == 0) return;
+    const double factor =
+        ratio(Partial{other.max, other.top, other.top_lost, other.ref}, Partial{max, top, top_lost, ref});
+    others.add(other.top * factor);
+    others.add(other.others.high * factor);
+    others.low += (other.top_lost + other.others.low) * factor;
   }
   VM_SHARED double sum() const { return (others.low + top_lost) + (others.high + top); }
 

@@ -95,6 +95,7 @@ MODULES = [
             "softplus",
             "binary_cross_entropy",
             "special",
+            "streaming",
             "_config",
             "_info",
             "errors",

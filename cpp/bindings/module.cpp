@@ -65,6 +65,33 @@ void bind_ops(py::module_& m) {
         });
 }
 
+void bind_states(py::module_& m) {
+  m.def("logsumexp_update", [](const py::array& x, py::array state, int threads, int isa) {
+    const ConstView in = view(x);
+    if (!state.writeable()) throw std::invalid_argument("states are read-only");
+    const auto to = states(state);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { logsumexp_update(in, to, exec); });
+  });
+  m.def("logsumexp_merge", [](py::array state, py::array other, int isa) {
+    if (!state.writeable()) throw std::invalid_argument("states are read-only");
+    logsumexp_merge(states(state), states(other), {1, isa, nullptr});
+  });
+  m.def("logsumexp_value", [](py::array state, py::array max, py::array log, int isa) {
+    const auto from = states(state);
+    logsumexp_value(from, numbers(max, from.size()), numbers(log, from.size()), {1, isa, nullptr});
+  });
+  m.def("normalize",
+        [](const py::array& x, py::array state, const Optional& grad, py::array out, int threads, int isa) {
+          const ConstView in = view(x);
+          const View to = writable(out);
+          std::optional<ConstView> g;
+          if (grad) g = view(*grad);
+          const auto from = states(state);
+          call(static_cast<std::size_t>(x.size()), threads, isa,
+               [&](const Exec& exec) { normalize(in, from, g ? &*g : nullptr, to, exec); });
+        });
+}
+
 // For `python -m vastmax bench`.
 void bind_roof(py::module_& m) {
   m.def("stream_copy", [](const py::array& x, py::array out, int threads, int isa) {
@@ -123,6 +150,7 @@ void bind_runtime(py::module_& m) {
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_ops(m);
+  vastmax::python::bind_states(m);
   vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_roof(m);
   vastmax::python::bind_runtime(m);

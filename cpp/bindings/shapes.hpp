@@ -30,6 +30,21 @@ inline void need_axis(const py::array& x) {
   if (x.ndim() == 0) throw std::invalid_argument("a 0-d array has no axis to reduce");
 }
 
+// Row states: float64 of shape (rows..., 8), dense.
+inline std::span<RowState> states(py::array& a) {
+  constexpr py::ssize_t numbers = sizeof(RowState) / sizeof(double);
+  constexpr int flags = int{py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_} | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if (a.dtype().num() != 12 || (a.flags() & flags) != flags || a.ndim() == 0 || a.shape(a.ndim() - 1) != numbers)
+    throw std::invalid_argument("states must be dense float64 of shape (..., 8)");
+  return {reinterpret_cast<RowState*>(const_cast<void*>(static_cast<const void*>(a.data()))),
+          static_cast<std::size_t>(a.size() / numbers)};
+}
+inline double* numbers(py::array& a, std::size_t n) {
+  if (a.dtype().num() != 12 || (a.flags() & py::array::c_style) == 0 || static_cast<std::size_t>(a.size()) != n)
+    throw std::invalid_argument("an output of states must be dense float64, one for each");
+  return static_cast<double*>(a.mutable_data());
+}
+
 template <auto fn>
 void bind_rows(py::module_& m, const char* name) {  // softmax, log_softmax, logsumexp
   m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int threads,

@@ -41,6 +41,14 @@ inline void check_rows(const char* op, const ConstView& x, const View& out) {
   if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
   expect_like(op, "out", out, x);
 }
+inline void check_states(const char* op, const ConstView& x, std::span<const RowState> states) {
+  if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
+  std::size_t rows = 1;
+  for (const auto extent : x.shape.first(x.shape.size() - 1)) rows *= static_cast<std::size_t>(extent);
+  if (states.size() != rows)
+    throw std::invalid_argument(std::string(op) + ": " + std::to_string(states.size()) + " states for " +
+                                std::to_string(rows) + " rows");
+}
 inline void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape,
                           const char* what) {
   if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");

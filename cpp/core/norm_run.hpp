@@ -6,6 +6,24 @@
 
 namespace vastmax {
 
+// The float64 arithmetic that finishes a row, on the instruction set of the call.
+struct CallMath {
+  const Kernels& all;
+  const DTypeKernels& k;
+  double exp_scaled(double x, int ref) const { return all.exp_scaled(x, ref); }
+  double exp_difference(double x) const { return all.exp_difference(x); }
+  double log1p(double x) const { return all.log1p(x); }
+  double peak_error(double max, int ref) const { return k.peak_error(max, ref); }
+};
+
+inline Norm norm_of(const RowState& s) {
+  Norm norm;
+  norm.max = s.max, norm.top = s.top, norm.top_lost = s.top_lost;
+  norm.others = {s.others, s.others_lost};
+  norm.ref = static_cast<int>(s.ref), norm.seen = s.seen != 0;
+  return norm;
+}
+
 class NormRun : protected RowRun {
  public:
   using RowRun::RowRun;
@@ -51,15 +69,7 @@ class NormRun : protected RowRun {
     return part;
   }
 
-  struct Math {
-    const Kernels& all;
-    const DTypeKernels& k;
-    double exp_scaled(double x, int ref) const { return all.exp_scaled(x, ref); }
-    double exp_difference(double x) const { return all.exp_difference(x); }
-    double log1p(double x) const { return all.log1p(x); }
-    double peak_error(double max, int ref) const { return k.peak_error(max, ref); }
-  };
-  Math math() const { return {all_, k_}; }
+  CallMath math() const { return {all_, k_}; }
 
   void merge(Norm& norm, const Partial& part, std::size_t block) const {
     norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(math(), from, to); });
@@ -78,8 +88,15 @@ class NormRun : protected RowRun {
     if (blocks_ == 1) return more ? x_.row(loop_, s.row + 1) : nullptr;
     return block + 1 < blocks_ && length(block + 1) == block_ ? at(s.x, x_, block + 1) : nullptr;
   }
+  // What is known of a row before these logits; `where` is then none of their blocks.
+  Norm before(std::size_t row) const {
+    if (states_ == nullptr) return {};
+    Norm norm = norm_of(states_[row]);
+    norm.where = blocks_;
+    return norm;
+  }
   Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch) const {
-    Norm norm;
+    Norm norm = before(s.row);
     for (std::size_t b = 0; b < blocks_; ++b)
       merge(norm, norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen), b);
     return norm;
@@ -92,7 +109,7 @@ class NormRun : protected RowRun {
       for (std::size_t b = first; b < last; ++b)
         parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, scratch, seen[b]);
     });
-    Norm norm;
+    Norm norm = before(s.row);
     for (std::size_t b = 0; b < blocks_ && !interrupted_; ++b) {
       norm.seen |= seen[b];
       merge(norm, parts[b], b);
@@ -121,6 +138,17 @@ class NormRun : protected RowRun {
     RowParams row[most_columns];
     bool ordinary = true;  // no column is special or shifted
   };
+  std::size_t groups_across() const { return (loop_.inner() + most_columns - 1) / most_columns; }
+  std::size_t groups() const { return loop_.count() / loop_.inner() * groups_across(); }
+  Group group(std::size_t i) const {
+    const std::size_t start = i % groups_across() * most_columns;
+    return {i / groups_across() * loop_.inner() + start, std::min(most_columns, loop_.inner() - start)};
+  }
+  GroupState before(const Group& g) const {
+    GroupState state;
+    for (std::size_t c = 0; c < g.width; ++c) state.norm[c] = before(g.first + c);
+    return state;
+  }
   bool columns(bool maps) const {
     const auto item = static_cast<std::int64_t>(x_.item);
     return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() &&
@@ -147,18 +175,12 @@ class NormRun : protected RowRun {
   // go to threads while there are enough to balance, else the blocks of each do.
   template <class Finish, class Map>
   void each_group(const Finish& finish, const Map& map) {
-    const std::size_t inner = loop_.inner(), per = (inner + most_columns - 1) / most_columns,
-                      groups = loop_.count() / inner * per;
     const int wanted = exec_.threads > 0 ? exec_.threads : get_num_threads();
     const int threads = loop_.count() * n_ < 2 * policy::grain ? 1 : wanted;
-    const auto group = [&](std::size_t i) {
-      const std::size_t start = i % per * most_columns;
-      return Group{i / per * inner + start, std::min(most_columns, inner - start)};
-    };
-    if (groups >= 2 * static_cast<std::size_t>(threads) && blocks_ < 128) {
-      spread(groups, 1, threads, [&](std::size_t i, Scratch& scratch) {
+    if (groups() >= 2 * static_cast<std::size_t>(threads) && blocks_ < 128) {
+      spread(groups(), 1, threads, [&](std::size_t i, Scratch& scratch) {
         const Group g = group(i);
-        GroupState state;
+        GroupState state = before(g);
         for (std::size_t b = 0; b < blocks_; ++b) {
           Partial parts[most_columns];
           norm_columns(g, b, parts, scratch);
@@ -170,12 +192,12 @@ class NormRun : protected RowRun {
       return;
     }
     const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_ * most_columns);
-    for (std::size_t i = 0; i < groups; ++i) {
+    for (std::size_t i = 0; i < groups(); ++i) {
       const Group g = group(i);
       spread(blocks_, 1, threads,
              [&](std::size_t b, Scratch& scratch) { norm_columns(g, b, &parts[b * most_columns], scratch); });
       if (interrupted_) return;
-      GroupState state;
+      GroupState state = before(g);
       for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
       const KernelScope scope;
       Scratch scratch;
@@ -183,8 +205,31 @@ class NormRun : protected RowRun {
       spread(blocks_, 1, threads, [&](std::size_t b, Scratch& own) { map(g, b, state, own); });
     }
   }
+
+  // fn(norm, source, scratch) for every row, once it has been read
+  template <class Fn>
+  void reduce(const Fn& fn) {
+    if (loop_.count() == 0) return;
+    const Plan plan = cut();
+    if (columns(false)) {
+      each_group(
+          [&](const Group& g, GroupState& state, Scratch& scratch) {
+            for (std::size_t c = 0; c < g.width; ++c) fn(state.norm[c], source(g.first + c), scratch);
+          },
+          [](const Group&, std::size_t, const GroupState&, Scratch&) {});
+    } else if (plan.strategy == Strategy::split) {
+      const KernelScope scope;
+      Scratch scratch;
+      for (std::size_t r = 0; r < loop_.count() && !interrupted_; ++r)
+        fn(norm_parallel(source(r), plan.threads), source(r), scratch);
+    } else {
+      each_norm(plan, [&](const Source& s, const Norm& norm, Scratch& scratch) { fn(norm, s, scratch); });
+    }
+  }
+
   RowOperand x_, y_;
-  bool brief_ = false;  // the normaliser serves only to make 16-bit numbers
+  const RowState* states_ = nullptr;  // what earlier calls saw of the rows
+  bool brief_ = false;                // the normaliser serves only to make 16-bit numbers
 };
 
 }  // namespace vastmax

@@ -23,9 +23,11 @@ from .softplus import (
     softplus,
     softplus_backward,
 )
+from .streaming import LogSumExp
 
 __all__ = [
     "BackendUnavailable",
+    "LogSumExp",
     "__version__",
     "active_isa",
     "available_isas",

@@ -59,6 +59,11 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
         return array.astype(kind)
 
 
+def as_given(op: str, argument: str, value: ArrayLike) -> Array:
+    """Return `value` as a plain ndarray of its own dtype, for those who convert it piece by piece."""
+    return _plain(op, argument, value)
+
+
 def reduction_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of a reduction over arrays of `dtype`."""
     return F64 if dtype == F64 else F32

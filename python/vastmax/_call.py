@@ -15,7 +15,7 @@ from . import _arrays, _config, _core
 from ._arrays import Rows
 from ._backends import absent
 from ._choose import Planned, choose
-from .errors import message
+from .errors import BackendUnavailable, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._arrays import Array, Axis, Reduced
     from ._tuned import Policy
 
+    Rest = tuple[int, int]
     Run = Callable[..., Any]  # of the name of a kernel of the core and its arguments
 
 
@@ -270,6 +271,22 @@ def _chosen(shape: str, op: str, rows: int, classes: int, dtype: np.dtype[Any]) 
 
         return partial(_chunks.run, shape, op)
     return lambda kernel, *arguments: getattr(_core, kernel)(*arguments, options.threads, options.isa)
+
+
+def on_cpu(op: str, *arrays: object) -> Callable[[str, int, int, np.dtype[Any]], Rest]:
+    """Refuse what lives, or is wanted, on a GPU: `op` has no kernel there. Return what gives the core's options."""
+    if _on_gpu(op, *arrays) or _config.current().device == "cuda":
+        raise BackendUnavailable(f"{op}: has no kernels for GPUs; accepted: NumPy arrays with device None or 'cpu'")
+    return _options
+
+
+def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
+    """Return the core's trailing arguments for a call that is ready and can only run there."""
+    options = _config.current()
+    if options.explaining:
+        choice = choose(op, "cpu", None, rows, classes, dtype, absent=absent, measured=_measured)
+        raise Planned(op, "cpu", choice, rows, classes, dtype)
+    return options.threads, options.isa
 
 
 def _measured() -> Policy | None:

@@ -14,6 +14,10 @@ SHARE_OF_FREE_MEMORY = 0.5  # for all lanes together: the rest is for workspace 
 # Work allowed to the exact test for overlapping memory. An undecided pair is copied, which costs time only.
 OVERLAP_WORK = 1000
 
+# Classes that are a whole number of blocks in every dtype, and elements of a piece of what may be larger than memory.
+BLOCK = 4096
+PIECE = 1 << 24
+
 # Arrays of the size of the logits that an op reads, writes, and reads again once a row no longer fits L2.
 TRAFFIC: dict[str, tuple[int, int, int]] = {
     "softmax": (1, 1, 1),

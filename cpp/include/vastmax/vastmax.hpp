@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -56,6 +57,24 @@ void logsumexp_backward(const ConstView& grad, const ConstView& x, const View& o
 // log |sum b e^a|; without `sign` a negative sum is NaN
 void logsumexp_weighted(const ConstView& a, const ConstView& b, const View& out, const View* sign,
                         const RowOptions& = {}, const Exec& = {});
+// The same in steps.  What is known of a row after some of its logits; the unit of `top` and `others` is e^max or
+// 2^ref. Steps at multiples of block_length(dtype) leave the bits of one call.
+struct RowState {
+  double max = -std::numeric_limits<double>::infinity();
+  double top = 0, top_lost = 0;  // the sum of the block that holds the largest logit, and what rounding took from it
+  double others = 0, others_lost = 0;
+  double rest = 0;  // top without the largest logit, where that is nearly all of the sum
+  double ref = 0;
+  double seen = 0;
+};
+// One state for each row, in index order.  An interrupted update leaves some of them behind.
+void logsumexp_update(const ConstView& x, std::span<RowState> states, const Exec& = {});
+void logsumexp_merge(std::span<RowState> states, std::span<const RowState> others, const Exec& = {});
+// The result is max + log; both apart keep what their sum would round away.
+void logsumexp_value(std::span<const RowState> states, double* max, double* log, const Exec& = {});
+// e^x / sum, or without `grad` null, grad e^x / sum, where the sum is that of the states
+void normalize(const ConstView& x, std::span<const RowState> states, const ConstView* grad, const View& out,
+               const Exec& = {});
 // y (g - <g, y>) and g - e^y sum(g), divided by the temperature
 void softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {},
                       const Exec& = {});
