@@ -19,6 +19,7 @@ import exchange
 import inputs
 import oracle
 import vastmax
+from guests import ByDlpack, ByInterface
 from vastmax._backends import cuda_module
 from vastmax._device import Site
 
@@ -250,48 +251,7 @@ def test_dtype_and_mixed_dtypes(dtype: Any) -> None:
         near(got, vastmax.softmax_backward(y, x), 2)
 
 
-# --- arrays of other libraries, played by NumPy where the "GPU" is the host
-
-
-class OnGpu:
-    """An array on a GPU as another library would hold it."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.asked: list[Any] = []
-        self.pointer = array.__array_interface__["data"][0]
-
-    @property
-    def shape(self) -> Any:
-        return self.array.shape
-
-
-class ByDlpack(OnGpu):
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0
-
-    def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
-        self.asked.append((stream, max_version))
-        module = pytest.importorskip("vastmax._cuda")
-        a = self.array
-        code = 4 if a.dtype.type.__name__ == "bfloat16" else 6 if a.dtype == bool else 2
-        steps = [s // a.itemsize for s in a.strides]
-        return module.export_dlpack(
-            a, self.pointer, (2, 0), code, 8 * a.itemsize, list(a.shape), steps, max_version is not None
-        )
-
-
-class ByInterface(OnGpu):
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        a = self.array
-        return {
-            "shape": a.shape,
-            "typestr": a.dtype.str,
-            "data": (self.pointer, False),
-            "strides": a.strides,
-            "version": 3,
-        }
+# --- arrays of other libraries; more in test_cuda_arrays.py
 
 
 @pytest.fixture
@@ -432,18 +392,11 @@ def test_errors_name_what_is_accepted() -> None:
     with pytest.raises(TypeError, match="dtype is int64"):
         vastmax.softmax(x, dtype=np.int64)
     with pytest.raises(TypeError, match="type code 0"):
-        vastmax.softmax(IntegersByDlpack(np.arange(6)))
+        vastmax.softmax(ByDlpack(np.arange(6)))
     with pytest.raises(ValueError, match=r"b has shape \(4,\)"):
         vastmax.logsumexp(x, b=np.ones(4))
     with pytest.raises(ValueError, match="temperature is"):
         vastmax.softmax(x, temperature=-1.0)
-
-
-class IntegersByDlpack(ByDlpack):
-    def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
-        module = pytest.importorskip("vastmax._cuda")
-        a = self.array
-        return module.export_dlpack(a, self.pointer, (2, 0), 0, 64, list(a.shape), [1], True)
 
 
 @pytest.mark.usefixtures("simulated")

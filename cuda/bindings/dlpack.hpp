@@ -67,7 +67,8 @@ void destroy_unused(PyObject* capsule, const char* name) {
 }
 
 inline py::object export_dlpack(py::object owner, std::uintptr_t data, std::pair<int, int> device, int code, int bits,
-                                std::vector<std::int64_t> shape, std::vector<std::int64_t> strides, bool versioned) {
+                                std::vector<std::int64_t> shape, std::vector<std::int64_t> strides, bool versioned,
+                                bool read_only) {
   auto* e = new Exported{};
   e->shape = std::move(shape), e->strides = std::move(strides), e->owner = owner.release().ptr();
   const DLTensor tensor{reinterpret_cast<void*>(data),
@@ -79,8 +80,12 @@ inline py::object export_dlpack(py::object owner, std::uintptr_t data, std::pair
                         0};
   PyObject* capsule;
   if (versioned) {
-    e->versioned = {
-        dl_major, 0, e, [](DLManagedTensorVersioned* m) { static_cast<Exported*>(m->context)->release(); }, 0, tensor};
+    e->versioned = {dl_major,
+                    0,
+                    e,
+                    [](DLManagedTensorVersioned* m) { static_cast<Exported*>(m->context)->release(); },
+                    read_only ? dl_read_only : 0,
+                    tensor};
     capsule = PyCapsule_New(&e->versioned, "dltensor_versioned",
                             [](PyObject* c) { destroy_unused<DLManagedTensorVersioned>(c, "dltensor_versioned"); });
   } else {

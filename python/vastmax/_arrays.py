@@ -28,6 +28,8 @@ F64 = np.dtype(np.float64)
 _NORMAL = {kind: (float(np.finfo(kind).tiny), float(np.finfo(kind).max)) for kind in (F32, F64)}
 _FLOATS = frozenset(np.dtype(t).num for t in (np.float16, np.float32, np.float64))
 _ON_GPU = (2, 13)  # device types of DLPack: CUDA memory, managed memory
+_ON_HOST = (1, 3, 11)  # memory of the CPU, pinned or not
+_NAMES = {4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
 _ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
 
 
@@ -35,10 +37,17 @@ def home(x: object) -> str:
     """Return the kind of device that `x` lives on: "cpu" or "cuda"."""
     if isinstance(x, np.ndarray | np.generic | int | float | list | tuple):
         return "cpu"
-    device = getattr(x, "__dlpack_device__", None)
-    if device is not None:
-        return "cuda" if device()[0] in _ON_GPU else "cpu"
+    if hasattr(x, "__dlpack_device__"):
+        return "cuda" if _device_type(x) in _ON_GPU else "cpu"
     return "cuda" if hasattr(x, "__cuda_array_interface__") else "cpu"
+
+
+def _device_type(x: object) -> int | None:
+    """Return DLPack's number for the kind of device, if the library knows one."""
+    try:
+        return int(x.__dlpack_device__()[0])  # type: ignore[attr-defined]
+    except Exception:  # whatever a library raises for what it cannot share
+        return None
 
 
 def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
@@ -257,10 +266,22 @@ def _plain(op: str, argument: str, value: ArrayLike) -> Array:
         return value
     if _is_masked(value):
         raise TypeError(message(op, argument, "is a masked array", "a plain array, with where= for the mask"))
+    if hasattr(value, "__dlpack_device__") and not isinstance(value, np.generic):
+        _expect_on_host(op, argument, value)
     try:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
         raise ValueError(message(op, argument, f"makes no array ({error})", "arrays and nested lists")) from None
+
+
+def _expect_on_host(op: str, argument: str, value: object) -> None:
+    kind = _device_type(value)
+    if kind in _ON_HOST:
+        return
+    if kind in _ON_GPU:
+        raise ValueError(message(op, argument, "is on a GPU beside NumPy arrays", "arrays of one device"))
+    given = "is on a device that its library does not share" if kind is None else f"is on {_NAMES.get(kind, kind)}"
+    raise TypeError(message(op, argument, given, "arrays on the CPU, or on a GPU with CUDA"))
 
 
 def _is_masked(value: object) -> bool:

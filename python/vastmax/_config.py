@@ -30,6 +30,12 @@ class Options(NamedTuple):
     stream: int | None = None
 
 
+class Address(int):
+    """That of a stream, which lives as long as this does: what works on it later may free memory in its order."""
+
+    owner: object = None
+
+
 scope: ContextVar[Options | None] = ContextVar("vastmax_config", default=None)
 plain = False  # the environment has been read, and asks for nothing that the core's small entries cannot do
 
@@ -300,6 +306,7 @@ def _device(op: str, argument: str, name: str) -> str:
 
 def _stream(op: str, argument: str, stream: object) -> int:
     accepted = "an int >= 0, or an object with __cuda_stream__, cuda_stream or ptr"
+    given = stream
     protocol = getattr(stream, "__cuda_stream__", None)
     if protocol is not None:  # (version, address)
         stream = (protocol() if callable(protocol) else protocol)[1]
@@ -309,7 +316,9 @@ def _stream(op: str, argument: str, stream: object) -> int:
         raise TypeError(message(op, argument, f"is {stream!r}", accepted))
     if stream < 0:
         raise ValueError(message(op, argument, f"is {stream}", accepted))
-    return stream
+    address = Address(stream)
+    address.owner = given
+    return address
 
 
 _meet_threadpoolctl()

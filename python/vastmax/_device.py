@@ -7,12 +7,11 @@ nothing may read or write its elements on the host, so conversions and copies go
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from . import _arrays, _config
+from . import _arrays, _config, _guests
 from ._backends import cuda_module
 from ._choose import Planned, choose
 from .cuda import DeviceArray
@@ -20,13 +19,11 @@ from .errors import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._arrays import Array, Rows
-
-    Foreign: TypeAlias = Any  # of a library that we do not import
+    from ._guests import Foreign
 
 _CUDA, _MANAGED = 2, 13  # device types of DLPack
 _KINDS = {(2, 16): "f2", (2, 32): "f4", (2, 64): "f8", (6, 8): "?", (1, 8): "u1"}
@@ -58,15 +55,10 @@ class Site:
     def __init__(self, op: str, *arrays: object) -> None:
         self.op, self._kept = op, list[object]()
         self.module = cuda_module()
-        guests = [a for a in arrays if a is not None and _arrays.home(a) == "cuda"]
-        self.guest = guests[0]
-        self.device = _device_of(self.guest)
+        self.guest = next(a for a in arrays if a is not None and _arrays.home(a) == "cuda")
+        self.device = _guests.device_of(op, "an array", self.guest)
         wish = wished_stream(op, self.device)
-        self.stream = _stream(self.guest, self.device) if wish is None else wish
-        for other in guests[1:]:
-            if _device_of(other) != self.device:
-                given = f"are on cuda:{self.device} and cuda:{_device_of(other)}"
-                raise ValueError(message(op, "the arrays", given, "one device"))
+        self.stream = _guests.current_stream(self.guest, self.device) if wish is None else wish
 
     def chosen(self, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
         """End the call here if `explain` asks; nothing has been written yet."""
@@ -157,17 +149,15 @@ class Site:
         """
         if out is not None:
             return self._out(out, shape, dtype)
-        found = _empty_beside(self.guest, shape, dtype)
-        if found is None:
-            found = cast("Foreign", DeviceArray(shape, dtype, self.device, self.stream, self.op))
+        found, given = _guests.empty_beside(self.guest, self.op, shape, dtype, self.device, self.stream)
         view, _ = self._take("out", found)
-        return view, lambda: found
+        return view, given
 
     def _out(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
         if _arrays.home(out) != "cuda":
             raise TypeError(message(self.op, "out", f"is a {type(out).__name__}", f"an array on cuda:{self.device}"))
-        if _device_of(out) != self.device:
-            raise ValueError(message(self.op, "out", f"is on cuda:{_device_of(out)}", f"cuda:{self.device}"))
+        if _guests.is_immutable(out):
+            raise ValueError(message(self.op, "out", f"is a {type(out).__name__}, which is immutable", "no out="))
         view, read_only = self._take("out", out)
         if read_only:
             raise ValueError(message(self.op, "out", "is read-only", "a writable array"))
@@ -206,6 +196,10 @@ class Site:
 
     def _take(self, argument: str, value: Foreign) -> tuple[Array, bool]:
         """Describe another library's array, ordered before our stream; and say whether it is read-only."""
+        if (device := _guests.device_of(self.op, argument, value)) != self.device:
+            raise ValueError(
+                message(self.op, argument, f"is on cuda:{device}", f"cuda:{self.device}, as the others are")
+            )
         if isinstance(value, DeviceArray):
             if value.stream != self.stream:
                 self.module.wait(self.stream, value.stream, self.device)
@@ -215,8 +209,11 @@ class Site:
         interface = value.__cuda_array_interface__
         if interface.get("mask") is not None:
             raise TypeError(message(self.op, argument, "is a masked array", "a plain array, with where= for the mask"))
-        if interface.get("stream") is not None:
-            self.module.wait(self.stream, _handle(interface["stream"]), self.device)
+        if (theirs := interface.get("stream")) is not None:
+            if theirs == 0 or not self.module.is_stream_of(self.device, _handle(theirs)):
+                accepted = f"None, 1, 2, or a stream of cuda:{self.device} that still exists"
+                raise ValueError(message(self.op, argument, f"names the stream {theirs:#x}", accepted))
+            self.module.wait(self.stream, _handle(theirs), self.device)
         pointer, read_only = interface["data"]
         dtype = np.dtype(interface["typestr"])
         return describe(pointer, tuple(interface["shape"]), interface.get("strides"), dtype), read_only
@@ -258,15 +255,6 @@ def _rows(rows: Rows, view: Array) -> Array | None:
     return np.lib.stride_tricks.as_strided(moved, (*rows.result, rows.classes), (*strides[:first], strides[-1]))
 
 
-def _device_of(a: Foreign) -> int:
-    if isinstance(a, DeviceArray):
-        return a.device
-    if hasattr(a, "__dlpack_device__"):
-        return int(a.__dlpack_device__()[1])
-    device = getattr(a, "device", 0)
-    return int(getattr(device, "id", device if isinstance(device, int) else 0))
-
-
 def _handle(stream: int) -> int:
     return 0 if stream == 1 else stream
 
@@ -281,26 +269,3 @@ def wished_stream(op: str, device: int) -> int | None:
             message(op, "stream", f"is {wish:#x}", f"streams of cuda:{device} that still exist, or 0, 1, 2")
         )
     return _handle(wish)
-
-
-def _stream(guest: Foreign, device: int) -> int:
-    """Return the current stream of the guest's library, else the default."""
-    if isinstance(guest, DeviceArray):
-        return guest.stream
-    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-    if torch is not None and isinstance(guest, torch.Tensor):
-        return int(torch.cuda.current_stream(device).cuda_stream)
-    if cupy is not None and isinstance(guest, cupy.ndarray):
-        return int(cupy.cuda.get_current_stream().ptr)
-    return 0
-
-
-def _empty_beside(guest: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Foreign:
-    """Make an empty array of the guest's library, if we know how to make one."""
-    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-    if torch is not None and isinstance(guest, torch.Tensor):
-        return torch.empty(shape, dtype=getattr(torch, dtype.type.__name__), device=guest.device)
-    if cupy is not None and isinstance(guest, cupy.ndarray):
-        with guest.device:
-            return cupy.empty(shape, dtype)
-    return None

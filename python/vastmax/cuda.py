@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _arrays
 from ._backends import cuda_module, cuda_reason
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class DeviceArray:
     ) -> object:
         if dl_device not in (None, self.__dlpack_device__()) or copy:
             raise BufferError(f"DeviceArray: dl_device is {dl_device!r}, copy is {copy!r}; accepted: no copies")
+        if stream is not None and (stream == 0 or stream < -1):
+            accepted = "None, -1 (no order), 1 (legacy default), 2 (default of the thread), or the address of a stream"
+            raise BufferError(f"DeviceArray: stream is {stream}; accepted: {accepted}")
         if stream != -1:
             consumer = 0 if stream in (None, 1) else stream
             if consumer != self.stream:
@@ -149,12 +153,23 @@ class DeviceArray:
             list(self.shape),
             steps,
             versioned,
+            False,
         )
 
     def copy_to_host(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the contents as a NumPy array, once the stream has made them."""
-        host = np.empty(self.shape, self.dtype) if out is None else out
+        host = np.empty(self.shape, self.dtype)
+        if out is not None:
+            _arrays.destination("copy_to_host", out, self.shape, self.dtype)
+            host = out if out.flags.c_contiguous else host
         if self.size:
             self._module.copy(host.ctypes.data, self.pointer, self.nbytes, self.device, self.stream)
         self._module.synchronize(self.device, self.stream)
-        return host
+        if out is None:
+            return host
+        if host is not out:
+            out[...] = host
+        return out
+
+    def __array__(self, *_: object, **__: object) -> NDArray[Any]:
+        raise TypeError("DeviceArray: NumPy cannot read the memory of a GPU; accepted: copy_to_host()")
