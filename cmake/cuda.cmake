@@ -73,7 +73,7 @@ else()
   target_link_libraries(vastmax_cuda PUBLIC CUDA::cudart_static)
   # No fused multiply-adds but those that the code names: the same bits as on the CPU.
   target_compile_options(vastmax_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
-  if(VASTMAX_WERROR) # and what cuda/ptxas.py reads
+  if(VASTMAX_WERROR) # and what cuda/gates.py reads
     target_compile_options(vastmax_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings -Xptxas=-v>)
   endif()
 endif()

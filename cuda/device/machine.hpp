@@ -20,6 +20,13 @@ using OutBytes = std::byte*;
 
 inline constexpr unsigned lanes_of_warp = 32;
 
+// How many blocks fewer share a processor where nvcc 13.0 needs more registers for the same code: sm_100 and later.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+inline constexpr int fewer_blocks = 1;
+#else
+inline constexpr int fewer_blocks = 0;
+#endif
+
 // 16 bytes of elements: what one lane loads or stores at once.
 template <class T>
 struct alignas(16) Group {

@@ -12,9 +12,11 @@
 namespace vastmax::VM_ISA {
 
 constexpr unsigned block_threads = 256;
+template <class T>
+constexpr int blocks_for = 4 - (sizeof(T) == 8 ? 2 * fewer_blocks : 0);
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads, 4)
+VM_KERNEL(block_threads, blocks_for<T>)
 unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V, sizeof(T) == 2> formula(beta);
@@ -22,7 +24,7 @@ unary_dense(Bytes x, OutBytes y, std::int64_t n, double beta) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads, 4)
+VM_KERNEL(block_threads, blocks_for<T>)
 binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
   using V = vec<compute_t<T>>;
   const Formula<V, sizeof(T) == 2> formula(beta);
@@ -30,7 +32,7 @@ binary_dense(Bytes g, Bytes x, OutBytes out, std::int64_t n, double beta) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads, 4)
+VM_KERNEL(block_threads, blocks_for<T>)
 unary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>, sizeof(T) == 2> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
@@ -38,7 +40,7 @@ unary_strided(ElementOperands e, double beta) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(block_threads, 4)
+VM_KERNEL(block_threads, blocks_for<T>)
 binary_strided(ElementOperands e, double beta) {
   const Formula<vec<compute_t<T>>, sizeof(T) == 2> formula(beta);
   for (std::int64_t i = global_thread(); i < e.shape.count; i += global_threads())
