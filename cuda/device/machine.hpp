@@ -45,8 +45,8 @@ VM_INLINE unsigned block() { return blockIdx.x; }
 VM_INLINE unsigned blocks() { return gridDim.x; }
 VM_INLINE void sync_block() { __syncthreads(); }
 VM_INLINE std::byte* shared_memory() {
-  extern __shared__ __align__(16) unsigned char memory[];
-  return reinterpret_cast<std::byte*>(memory);
+  extern __shared__ __align__(16) unsigned char block_memory[];
+  return reinterpret_cast<std::byte*>(block_memory);
 }
 template <class T>
 VM_INLINE T shuffle_xor(T value, unsigned mask) {
