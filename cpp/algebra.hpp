@@ -159,15 +159,17 @@ VM_SHARED SignedLog signed_log(double max, const TwoSum& sum, bool negative_allo
   return {max + (size < 0x1p-900 ? log(size * 0x1p200) - 200 * 0.693147180559945309417 : log(size)), sign};
 }
 
-// 1 / sum as scale (1 + correction), in a type that holds neither exactly.
+// numerator / sum as scale (1 + correction), in a type that holds neither exactly.
 template <class F>
-VM_SHARED void reciprocal(const TwoSum& sum, RowParams& row) {
-  row.scale = static_cast<F>(1 / sum.value());
-  row.correction = fma(-row.scale, sum.high, 1.0) - row.scale * sum.low;
+VM_SHARED void quotient(double numerator, const TwoSum& sum, RowParams& row) {
+  row.scale = static_cast<F>(numerator / sum.value());
+  row.correction = (fma(-row.scale, sum.high, numerator) - row.scale * sum.low) / numerator;
 }
 
+// `numerator`, of magnitude 1 to 2^30, takes the place of the 1 in 1 / sum.
 template <class F, class Math, class Rest>
-VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& norm, const Rest& rest) {
+VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& norm, const Rest& rest,
+                               double numerator = 1) {
   RowParams row;
   if (norm.special()) return row;
   row.ref = norm.ref;
@@ -179,7 +181,7 @@ VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& nor
     sum.add(norm.top);
     sum.add(math.peak_error(row.max, norm.ref));
     sum.scale(ldexp(1.0, -head_room<F>));  // to the unit of the largest term, so that a scale stays a normal number
-    reciprocal<F>(sum, row);
+    quotient<F>(numerator, sum, row);
   }
   return row;
 }

@@ -72,6 +72,8 @@ MAX_ULP: dict[str, dict[str, float]] = {
     "sigmoid_backward": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
     "log_sigmoid_backward": {"f16": 1, "bf16": 1, "f32": 2, "f64": 3},
     "binary_cross_entropy": {"f32": 8, "f64": 8},
+    "cross_entropy": {"f32": 4, "f64": 4},
+    "cross_entropy_with_grad": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
     "binary_cross_entropy gradient": {"f16": 1, "bf16": 1, "f32": 8, "f64": 8},
 }
 CORRECTLY_ROUNDED_16_BIT = 0.999  # share of all inputs, element-wise ops

@@ -397,7 +397,77 @@ def _scaled_add(a: Exact, b: Exact) -> Exact:
     return Exact(*_add(at(a), at(b)), e)
 
 
+# Losses of rows. A target is a weight for each class, exact to double-double.
+
+
+def target_weights(q: Any, weight: Any = 1.0, smoothing: float = 0.0, kept: Any = True) -> Pair:
+    """w ((1 - smoothing) q + smoothing / K), where K counts the classes that are kept."""
+    q, w = np.asarray(q, np.float64), np.asarray(weight, np.float64)
+    kept = np.broadcast_to(kept, q.shape)
+    zero, one = np.zeros(q.shape), np.ones(q.shape)
+    share = _add((one, zero), (np.full(q.shape, -smoothing), zero))
+    with np.errstate(all="ignore"):
+        even = _div((np.full(q.shape, smoothing), zero), (kept.sum(-1, keepdims=True) * one, zero))
+    total = _add(_mul(share, (q, zero)), _where(kept, even, (zero, zero)))
+    return _mul(total, (np.broadcast_to(w, q.shape), zero))
+
+
+def cross_entropy(z: F64, a: Pair, z_loss: float = 0.0) -> Exact:
+    """-sum a log_softmax(z) + z_loss logsumexp(z)^2 of each row, for weights a >= 0."""
+    log_p = log_softmax(z)
+    with np.errstate(all="ignore"):
+        none = a[0] == 0
+        lead = np.max(np.where(none | (log_p.hi == 0), -(2**40), log_p.exp), axis=-1)
+        terms = _where(none, (0.0 * a[0], 0.0 * a[0]), _mul((-log_p.hi, -log_p.lo), a))
+        lead = np.where(lead == -(2**40), 0, lead)
+        scaled_terms = _plain(Exact(*terms, log_p.exp - lead[..., None]))
+        hi, lo = _sum(scaled_terms)
+        hi = np.where(np.isinf(scaled_terms[0]).any(-1), np.inf, hi)
+        if z_loss:
+            lse = _plain(logsumexp(z))
+            hi, lo = _add(_plain(Exact(hi, lo, lead)), _mul(_mul(lse, lse), (np.full_like(hi, z_loss), 0.0 * hi)))
+            lead = np.zeros_like(lead)
+        return Exact(hi, np.where(np.isinf(hi), 0.0, lo), lead)
+
+
+def cross_entropy_grad(z: F64, a: Pair, z_loss: float = 0.0) -> tuple[Exact, F64]:
+    """(sum a + 2 z_loss logsumexp(z)) p - a, and the larger of the two terms."""
+    with np.errstate(all="ignore"):
+        p, r = softmax(z), _rows(z)
+        total = _sum(a)
+        total = total[0][..., None], total[1][..., None]
+        more = _mul(_plain(logsumexp(z)), (np.full(z.shape[:-1], 2 * z_loss), np.zeros(z.shape[:-1])))
+        factor = _add(total, (more[0][..., None], more[1][..., None]))
+        part = _mul((p.hi, p.lo), tuple(np.broadcast_to(f, z.shape) for f in factor))  # type: ignore[arg-type]
+        whole = _add(_plain(Exact(*part, p.exp)), _neg(a))
+        out = Exact(
+            np.where(a[0] == 0, part[0], whole[0]),
+            np.where(a[0] == 0, part[1], whole[1]),
+            np.where(a[0] == 0, p.exp, 0),
+        )
+        # One class that is also the largest logit: p - 1 is minus what the others have.
+        alone = r.top & (a[0] != 0) & ((a[0] != 0).sum(-1, keepdims=True) == 1) & (z_loss == 0)
+        divisor = _add(_plain(r.others), (np.ones_like(r.max), np.zeros_like(r.max)))
+        rest = _mul(_div((r.others.hi, r.others.lo), divisor), total)
+        spread = [np.broadcast_to(v, z.shape) for v in (-rest[0], -rest[1], r.others.exp)]
+        out = Exact(*(np.where(alone, mine, usual) for mine, usual in zip(spread, out, strict=True)))
+        return out, np.maximum(np.abs(Exact(*part, p.exp).float()), np.abs(a[0]))
+
+
+def softcapped(x: Any, cap: float, compute: Any) -> F64:
+    """c tanh(x / c), rounded once to the dtype computed in."""
+    wide = np.asarray(x, np.float64).astype(np.longdouble)
+    return (cap * np.tanh(wide / np.longdouble(cap))).astype(compute).astype(np.float64)
+
+
 # The first level: one row, mpmath, the textbook formula.
+
+
+def cross_entropy_mp(row: Sequence[Any], weights: Sequence[float], z_loss: float = 0.0, cap: float = 0.0) -> Any:
+    with mp.workdps(100):
+        z = [cap * mp.tanh(mp.mpf(v) / cap) if cap else mp.mpf(v) for v in row]
+        lse = mp.log(mp.fsum(mp.exp(v) for v in z))
+        return mp.fsum(mp.mpf(w) * (lse - v) for w, v in zip(weights, z, strict=True) if w) + z_loss * lse**2
 
 
 def softmax_mp(row: Sequence[float]) -> list[Any]:

@@ -59,6 +59,16 @@ def results() -> Iterator[tuple[str, Any]]:
             loss, grad = vastmax.binary_cross_entropy_with_logits(x, np.abs(y), return_grad=True)
             yield f"binary_cross_entropy/{key}", loss
             yield f"binary_cross_entropy gradient/{key}", grad
+            target = np.arange(shape[0]) * 7919 % shape[1]
+            for way, goal, options in (
+                ("classes", target, {}),
+                ("every option", target, {"label_smoothing": 0.125, "z_loss": 0.01, "softcap": 8.0, "where": keep}),
+                ("probabilities", np.abs(y), {"weight": 0.5 + np.arange(shape[1]) % 3}),
+                ("pairs", (np.stack([target, target // 2], -1), np.full((shape[0], 2), 0.5)), {"temperature": t}),
+            ):
+                loss, grad, _ = vastmax.cross_entropy_with_grad(x, goal, reduction="sum", **options)
+                yield f"cross_entropy of {way}/{key}", loss
+                yield f"cross_entropy of {way}, gradient/{key}", grad
 
 
 def digests() -> dict[str, str]:

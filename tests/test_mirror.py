@@ -94,6 +94,7 @@ MODULES = [
             "logsumexp",
             "softplus",
             "binary_cross_entropy",
+            "cross_entropy",
             "special",
             "streaming",
             "_config",

@@ -60,3 +60,36 @@ def test_node(case: Path) -> None:
 
 def test_all_cases_are_there() -> None:
     assert len(cases()) == 7 + 7 + 9 + 2 + 2, [p.name for p in cases()]
+    assert [len(losses(prefix)) for prefix in LOSSES] == [34, 18]
+
+
+LOSSES = ("sce", "nllloss")  # SoftmaxCrossEntropyLoss, NegativeLogLikelihoodLoss
+
+
+def losses(prefix: str) -> list[Path]:
+    return sorted(p for p in NODES.glob(f"test_{prefix}_*") if "_expanded" not in p.name)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("case", [p for prefix in LOSSES for p in losses(prefix)], ids=lambda p: p.name)
+def test_loss_node(case: Path) -> None:
+    (node,) = onnx.load(str(case / "model.onnx")).graph.node
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    data = case / "test_data_set_0"
+    x, target, *weight = [load(data / f"input_{i}.pb") for i in range(len(list(data.glob("input_*.pb"))))]
+    reduction = attributes.get("reduction", b"mean").decode()
+    options = {"axis": 1, "ignore_index": attributes.get("ignore_index", -100)}
+    want = load(data / "output_0.pb")
+    if node.op_type == "SoftmaxCrossEntropyLoss":
+        got = vastmax.cross_entropy(x, target, *weight, reduction=reduction, **options)
+        if (data / "output_1.pb").exists():
+            log_p = vastmax.log_softmax(x, axis=1)
+            np.testing.assert_allclose(log_p, load(data / "output_1.pb"), rtol=1e-3, atol=1e-7)
+    else:  # of logits taken for log-probabilities: without the normaliser
+        loss, lse = vastmax.cross_entropy(x, target, reduction="none", return_lse=True, **options)
+        counts = target != options["ignore_index"]
+        scale = np.where(counts, (weight[0] if weight else np.ones(x.shape[1]))[np.where(counts, target, 0)], 0)
+        each = (loss - lse) * scale
+        got = each if reduction == "none" else each.sum() / (scale.sum() if reduction == "mean" else 1)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-6)

@@ -171,7 +171,28 @@ def results(
     for op in ("softplus", "sigmoid", "log_sigmoid"):
         z = fresh(x)
         found[op] = digest(getattr(vastmax, op)(z, **out_for(z)))
+    for name, target, more in losses(case):
+        z = fresh(x)
+        q = given(target) if target.shape == x.shape else target
+        loss, slope, lse = vastmax.cross_entropy_with_grad(z, q, axis=axis, **options, **more, **out_for(z))
+        each = vastmax.cross_entropy(given(x), q, axis=axis, reduction="none", **options, **more)
+        found[name] = "".join(map(digest, (loss, slope, lse, each)))
     return found
+
+
+@functools.lru_cache(maxsize=2048)
+def losses(case: Case) -> list[tuple[str, Array, dict[str, Any]]]:
+    """Some of the ways to use cross_entropy, for every third case."""
+    rng = np.random.default_rng(case.seed + 2)
+    classes = rng.integers(0, case.n, case.rows)
+    classes[rng.random(case.rows) < 0.2] = -100
+    q = rng.random((case.rows, case.n)).astype(contracts.FORMATS[case.dtype].dtype)
+    all_of_them = [
+        ("cross_entropy", classes, {"z_loss": 0.01}),
+        ("cross_entropy of classes, smoothed", classes, {"label_smoothing": 0.1, "softcap": 20.0}),
+        ("cross_entropy of probabilities", q, {"weight": rng.random(case.n)}),
+    ]
+    return all_of_them if case.seed % 3 == 0 else all_of_them[:1]
 
 
 @functools.lru_cache(maxsize=2048)

@@ -18,6 +18,7 @@ import contracts
 import inputs
 import test_backward
 import test_binary_cross_entropy
+import test_cross_entropy
 import test_logsumexp
 import test_softmax
 import test_softplus
@@ -87,6 +88,22 @@ def checks_of(op: str, dtype: Any) -> Iterator[Test]:
         yield lambda: test_binary_cross_entropy.test_reductions(dtype, "mean")
         if dtype.itemsize > 2:
             yield lambda: test_binary_cross_entropy.test_special_values(dtype)
+    if op == "cross_entropy_with_grad":
+        c = test_cross_entropy
+        for name in ("peaked", "certain", "normal_12", "masked"):
+            yield lambda name=name: c.test_one_class(dtype, name)
+        yield c.test_near_certainty
+        yield lambda: c.test_axis(dtype, 1)
+        yield lambda: c.test_every_length(dtype, 4097)
+        yield lambda: c.test_ignored_rows_count_as_nothing(dtype)
+        yield lambda: c.test_nothing_to_average(dtype)
+        yield lambda: c.test_where_hides_anything(dtype)
+        yield lambda: c.test_special_rows(dtype, 5, 0.0)
+        yield lambda: c.test_softcap(dtype, 5.0)
+        yield lambda: c.test_minus_infinity_beside_the_target(dtype)
+        for options in ({"label_smoothing": 0.25}, {"z_loss": 0.125}, {"softcap": 4.0}, {"weight": 1}):
+            yield lambda options=options: c.test_gradient_is_the_slope_of_the_loss(options)
+        yield lambda: c.test_grad_output(dtype, -3.0)
 
 
 def killed(op: str, mutant: Callable[..., Any], dtype: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -345,6 +362,60 @@ BACKWARD: dict[str, dict[str, Callable[..., Any]]] = {
     },
 }
 
+cross_entropy = vastmax.cross_entropy_with_grad
+
+
+def recomputed(f: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """Another gradient, of logits, softmax and one-hot target, where there are no options."""
+
+    def whole(x: Any, target: Any, *args: Any, **o: Any) -> Any:
+        got = cross_entropy(x, target, *args, **o)
+        if args or set(o) - {"reduction"} or o.get("reduction") != "none" or np.ndim(x) != 2 or np.ndim(target) != 1:
+            return got
+        x = np.asarray(x)
+        one_hot = np.arange(x.shape[-1]) == np.asarray(target)[:, None]
+        return got._replace(grad=f(x, softmax(x), one_hot).astype(x.dtype))
+
+    return whole
+
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "p - 1": recomputed(lambda x, p, hot: p - hot),
+    "forgets the target": recomputed(lambda x, p, hot: p),
+    "drops the tail": recomputed(
+        lambda x, p, hot: np.where(np.arange(p.shape[-1]) < p.shape[-1] // 16 * 16, p - hot, 0)
+    ),
+    "four ULP": lambda x, t, *a, **o: (r := cross_entropy(x, t, *a, **o))._replace(grad=off(r.grad, 6)),
+    "loss as logsumexp less the logit": lambda x, t, *a, **o: (r := cross_entropy(x, t, *a, **o))._replace(
+        loss=r.loss if np.ndim(r.loss) == 0 else r.lse - (r.lse - r.loss)
+    ),
+    "always the last axis": lambda x, t, *a, axis=-1, **o: cross_entropy(
+        np.swapaxes(np.asarray(x), axis, -1).reshape(np.shape(x)), t, *a, axis=axis, **o
+    ),
+    "mean over ignored rows too": lambda x, t, *a, reduction="mean", **o: (
+        (r := cross_entropy(x, t, *a, reduction="sum", **o))._replace(
+            loss=r.loss / np.asarray(r.lse).size, grad=r.grad / np.asarray(r.lse).size
+        )
+        if reduction == "mean"
+        else cross_entropy(x, t, *a, reduction=reduction, **o)
+    ),
+    **{
+        f"ignores {name}": lambda x, t, *a, name=name, **o: cross_entropy(
+            x, t, *a, **{key: value for key, value in o.items() if key != name}
+        )
+        for name in ("label_smoothing", "z_loss", "softcap", "weight", "where", "sample_weight", "grad_output")
+    },
+    "0 times inf": lambda x, t, *a, **o: (r := cross_entropy(x, t, *a, **o))._replace(
+        loss=np.where(np.isneginf(np.asarray(x, float)).any(-1), np.nan, r.loss) if np.ndim(r.loss) == 1 else r.loss
+    ),
+    "NaN of an ignored row": lambda x, t, *a, **o: (r := cross_entropy(x, t, *a, **o))._replace(
+        grad=np.where(np.isnan(np.asarray(x)), np.nan, r.grad).astype(r.grad.dtype)
+    ),
+    "mean of nothing is 0": lambda x, t, *a, **o: (r := cross_entropy(x, t, *a, **o))._replace(
+        loss=np.nan_to_num(r.loss)
+    ),
+}
+
 MUTANTS = [
     (op, name, mutant, dtype)
     for op, mutants, dtype in (
@@ -354,6 +425,7 @@ MUTANTS = [
         *((op, mutants, F32) for op, mutants in ELEMENTWISE.items()),
         *((op, mutants, F64) for op, mutants in ELEMENTWISE_DOUBLE.items()),
         *((op, mutants, F32) for op, mutants in BACKWARD.items()),
+        ("cross_entropy_with_grad", LOSSES, F32),
     )
     for name, mutant in mutants.items()
 ]
@@ -366,7 +438,9 @@ def test_mutant_is_killed(op: str, mutant: Callable[..., Any], dtype: Any, monke
     assert killed(op, mutant, dtype, monkeypatch), "every test of the op passed"
 
 
-@pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp", *ELEMENTWISE, *BACKWARD])
+@pytest.mark.parametrize(
+    "op", ["softmax", "log_softmax", "logsumexp", *ELEMENTWISE, *BACKWARD, "cross_entropy_with_grad"]
+)
 def test_the_library_itself_survives(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness does not fail by itself, which would make every mutant look killed."""
     real = getattr(vastmax, op)

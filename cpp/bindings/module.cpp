@@ -2,6 +2,7 @@
 // vastmax._core: a table of contents.
 #include <pybind11/stl.h>
 
+#include "bindings/losses.hpp"
 #include "bindings/plain.hpp"
 #include "bindings/shapes.hpp"
 #include "core/stream_copy.hpp"
@@ -151,6 +152,7 @@ void bind_runtime(py::module_& m) {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_ops(m);
   vastmax::python::bind_states(m);
+  vastmax::python::bind_losses(m);
   vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_roof(m);
   vastmax::python::bind_runtime(m);

@@ -40,14 +40,32 @@ class NormRun : protected RowRun {
             where_.data == nullptr ? nullptr : reinterpret_cast<const std::uint8_t*>(where_.row(loop_, row)),
             temperature(row), row};
   }
-  bool plain() const { return x_.plain() && where_.data == nullptr && temperature_.data == nullptr; }
+  bool plain() const { return x_.plain() && where_.data == nullptr && temperature_.data == nullptr && cap_ == 0; }
 
   bool stage(const Source& s, std::size_t block, double shift, std::byte* to) const {
     const auto start = static_cast<std::int64_t>(block * block_);
-    return k_.stage({s.x + start * x_.step, x_.step, s.where == nullptr ? nullptr : s.where + start * where_.step,
-                     where_.step, s.divisor, shift},
-                    length(block), to);
+    return k_.stage(staging(s, start, shift), length(block), to);
   }
+  Staging staging(const Source& s, std::int64_t start, double shift) const {
+    return {s.x + start * x_.step,
+            x_.step,
+            s.where == nullptr ? nullptr : s.where + start * where_.step,
+            where_.step,
+            s.divisor,
+            shift,
+            cap_};
+  }
+  // One logit as the row's formulas see it.
+  double logit(const Source& s, std::int64_t index) const {
+    std::byte one[sizeof(double)];
+    k_.stage(staging(s, index, 0), 1, one);
+    return load_number(one, reduced(dtype_));
+  }
+
+  // What else a run wants of each block while it is in cache.
+  struct Nothing {
+    void operator()(std::size_t, const Partial&, Scratch&) const {}
+  };
 
   // The normaliser of one block.  `seen`: the mask left something in.
   Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen) const {
@@ -95,19 +113,27 @@ class NormRun : protected RowRun {
     norm.where = blocks_;
     return norm;
   }
-  Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch) const {
+  // also(block, its part, scratch)
+  template <class Also = Nothing>
+  Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch, const Also& also = {}) const {
     Norm norm = before(s.row);
-    for (std::size_t b = 0; b < blocks_; ++b)
-      merge(norm, norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen), b);
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      const Partial part = norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen);
+      also(b, part, scratch);
+      merge(norm, part, b);
+    }
     return norm;
   }
-  Norm norm_parallel(const Source& s, int threads) {
+  template <class Also = Nothing>
+  Norm norm_parallel(const Source& s, int threads, const Also& also = {}) {
     const auto parts = std::make_unique_for_overwrite<Partial[]>(blocks_);
     const auto seen = std::make_unique<bool[]>(blocks_);
     each_run(threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
       double max = NAN;
-      for (std::size_t b = first; b < last; ++b)
+      for (std::size_t b = first; b < last; ++b) {
         parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, scratch, seen[b]);
+        also(b, parts[b], scratch);
+      }
     });
     Norm norm = before(s.row);
     for (std::size_t b = 0; b < blocks_ && !interrupted_; ++b) {
@@ -151,7 +177,7 @@ class NormRun : protected RowRun {
   }
   bool columns(bool maps) const {
     const auto item = static_cast<std::int64_t>(x_.item);
-    return where_.data == nullptr && temperature_.data == nullptr && !x_.plain() &&
+    return where_.data == nullptr && temperature_.data == nullptr && cap_ == 0 && !x_.plain() &&
            loop_.inner() >= policy::least_columns && loop_.inner_stride(x_.slot) == item &&
            (!maps || loop_.inner_stride(y_.slot) == item);
   }
@@ -230,6 +256,7 @@ class NormRun : protected RowRun {
   RowOperand x_, y_;
   const RowState* states_ = nullptr;  // what earlier calls saw of the rows
   bool brief_ = false;                // the normaliser serves only to make 16-bit numbers
+  double cap_ = 0;                    // softcap of the logits, 0 for none
 };
 
 }  // namespace vastmax

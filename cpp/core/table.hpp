@@ -29,14 +29,15 @@ constexpr Role role_of(Op op) {
   return op == Op::softmax ? Role::probability : op == Op::log_softmax ? Role::log_probability : Role::gradient;
 }
 
-// How a stretch that is not plain becomes one: strides, a mask, a temperature, a shift.  Order: x / divisor - shift,
-// then the mask.
+// How a stretch that is not plain becomes one: strides, a mask, a temperature, a softcap, a shift.  Order: x / divisor,
+// cap tanh(that / cap), less the shift, then the mask.
 struct Staging {
   Bytes x;
   std::ptrdiff_t stride;
   const std::uint8_t* where;  // null: all in
   std::ptrdiff_t where_stride;
   double divisor, shift;
+  double cap = 0;  // 0: none
 };
 
 inline constexpr std::size_t most_columns = 64;
@@ -65,6 +66,16 @@ struct DTypeKernels {
   void (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
   double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
   bool (*stage)(const Staging&, std::size_t n, OutBytes staged);  // whether the mask left anything in
+  void (*softcap_slope)(const Staging&, std::size_t n, OutBytes staged);
+
+  // What a target weighs of each class, staged: w (keep q + uniform); q and w may be null, for 0 and 1.
+  void (*class_weights)(Bytes q, Bytes w, std::size_t n, double keep, double uniform, OutBytes weights);
+  // Adds weights * (base - z), 0 where the weight is, and the weights; both staged.
+  void (*weigh)(Bytes z, Bytes weights, std::size_t n, double base, TwoSum& gaps, TwoSum& sum);
+  // (e^z / sum * row.grad - weights * target) * slope; all inputs staged, slope may be null
+  void (*loss_grad)(Bytes z, Bytes weights, Bytes slope, OutBytes y, std::size_t n, const RowParams& row, double target,
+                    bool stream);
+  void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
 
   // columns: `width` <= most_columns adjacent rows side by side, `pitch` bytes from one class to the next
   void (*norm_columns[2])(Bytes x, std::ptrdiff_t pitch, std::size_t n, std::size_t width, Bytes ahead, Partial* out);

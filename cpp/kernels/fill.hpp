@@ -11,6 +11,7 @@ void fill(Kernels&);  // table.cpp, the only name that core/ calls
 void fill_norm(Kernels&);
 void fill_norm_map(Kernels&);
 void fill_norm_weighted(Kernels&);
+void fill_norm_loss(Kernels&);
 void fill_columns(Kernels&);
 void fill_row_grad(Kernels&);
 void fill_elementwise(Kernels&);

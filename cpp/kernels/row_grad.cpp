@@ -1,31 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of the normalisers: a sum over the row, then each element with it.  The sum is in float64, where products
-// of two floats are exact; for float64 the product's rounding error is carried along (Ogita, Rump and Oishi 2005,
-// Dot2).
+// Gradients of the normalisers: a sum over the row, then each element with it.
 #include "kernels/fill.hpp"
 #include "ops/log_softmax_backward.hpp"
 #include "ops/softmax_backward.hpp"
+#include "simd/dot.hpp"
 #include "simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
-
-// A running sum of products and what rounding took from it.
-struct Dot {
-  F64 sum = splat<F64>(0), lost = splat<F64>(0);
-  VM_MEMBER void add(F64 a, F64 b) {
-    const F64 product = a * b, error = fma(a, b, negate(product));
-    two_sum(sum, lost, product);
-    lost = lost + error;
-  }
-};
-VM_INLINE void add(Dot (&dot)[2], F64 a, F64 b) { dot[0].add(a, b); }
-VM_INLINE void add(Dot (&dot)[2], F32 a, F32 b) {
-  F64 low[2], high[2];
-  widen(a, low[0], high[0]);
-  widen(b, low[1], high[1]);
-  dot[0].add(low[0], low[1]);
-  dot[1].add(high[0], high[1]);
-}
 
 template <template <class> class Formula, class In>
 static double row_dot(Bytes g, Bytes y, std::size_t n) {
@@ -38,9 +19,7 @@ static double row_dot(Bytes g, Bytes y, std::size_t n) {
     const V a = load_first<V>(g + i * sizeof(In), left, 0, type<In>);
     add(dot, a, Formula<V>::weighted ? load_first<V>(y + i * sizeof(In), left, 0, type<In>) : splat<V>(1));
   }
-  TwoSum all = fold(dot[0].sum, dot[1].sum);
-  all.low += fold(dot[0].lost, dot[1].lost).value();
-  return all.value();
+  return fold(dot).value();
 }
 
 template <template <class> class Formula, class In, class Out>

@@ -1,21 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// A stretch with strides, a mask, a temperature or a shift, made into a plain one of the compute type: at most a block
-// at a time.
+// A stretch with strides, a mask, a temperature, a softcap or a shift, made into a plain one of the compute type: at
+// most a block at a time.
 #include "kernels/fill.hpp"
 #include "ops/quotient.hpp"
+#include "ops/softcap.hpp"
 #include "simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 
-template <class T>
-static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
-  using F = compute_t<T>;
-  using V = wide<F>;
-  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1, shift = s.shift != 0;
+// fn on the lanes of v in float64.
+template <class Fn>
+VM_INLINE F64 in_double(F64 v, const Fn& fn) {
+  return through(fn, v);
+}
+template <class Fn>
+VM_INLINE F32 in_double(F32 v, const Fn& fn) {
+  F64 low, high;
+  widen(v, low, high);
+  const Lanes<F64> lanes[2] = {Lanes<F64>(through(fn, low)), Lanes<F64>(through(fn, high))};
+  alignas(64) float narrow[F32::lanes];
+  for (int i = 0; i < F32::lanes; ++i) narrow[i] = static_cast<float>(lanes[i / F64::lanes].at[i % F64::lanes]);
+  return load<F32>(reinterpret_cast<Bytes>(narrow), narrow);
+}
+
+// each(i, left, v): the logits from element i on, of which `left` are inside, divided by the temperature.
+template <class T, class Each>
+VM_INLINE void gather(const Staging& s, std::size_t n, const Each& each) {
+  using V = wide<compute_t<T>>;
+  const bool plain = s.stride == static_cast<std::ptrdiff_t>(sizeof(T)), divide = s.divisor != 1;
   const Quotient<V> quotient(s.divisor);
-  const V base = splat<V>(static_cast<F>(s.shift));
   alignas(64) std::byte gathered[V::lanes * sizeof(T)];
-  bool live = s.where == nullptr && n != 0;
   for (std::size_t i = 0; i < n; i += V::lanes) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
     Bytes from = s.x + static_cast<std::ptrdiff_t>(i) * s.stride;
@@ -24,8 +38,20 @@ static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
         std::memcpy(gathered + j * sizeof(T), from + static_cast<std::ptrdiff_t>(j) * s.stride, sizeof(T));
       from = gathered;
     }
-    V v = load_first<V>(from, left, 0, type<T>);
-    if (divide) v = quotient(v);
+    const V v = load_first<V>(from, left, 0, type<T>);
+    each(i, left, divide ? quotient(v) : v);
+  }
+}
+
+template <class T>
+static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
+  using F = compute_t<T>;
+  using V = wide<F>;
+  const bool capped = s.cap != 0, shift = s.shift != 0;
+  const V base = splat<V>(static_cast<F>(s.shift));
+  bool live = s.where == nullptr && n != 0;
+  gather<T>(s, n, [&](std::size_t i, std::size_t left, V v) {
+    if (capped) v = in_double(v, Softcap<vec<double>>(s.cap));
     if (shift) v = v - base;
     store_first(staged + i * sizeof(F), left, v, to_type<F>);
     if (s.where != nullptr)
@@ -34,12 +60,22 @@ static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
         live |= in;
         if (!in) reinterpret_cast<F*>(staged)[i + j] = -Number<F>::infinity;
       }
-  }
+  });
   return live;
 }
 
+// The slope of the softcap at each logit.
+template <class T>
+static void softcap_slope(const Staging& s, std::size_t n, OutBytes to) {
+  using F = compute_t<T>;
+  gather<T>(s, n, [&](std::size_t i, std::size_t left, wide<F> v) {
+    const auto slope = [cap = Softcap<vec<double>>(s.cap)](auto x) { return cap.slope(x); };
+    store_first(to + i * sizeof(F), left, in_double(v, slope), to_type<F>);
+  });
+}
+
 void fill_stage(Kernels& k) {
-  each_dtype(k, []<class T>(DTypeKernels& to, T) { to.stage = stage<T>; });
+  each_dtype(k, []<class T>(DTypeKernels& to, T) { to.stage = stage<T>, to.softcap_slope = softcap_slope<T>; });
 }
 
 }  // namespace vastmax::VM_ISA

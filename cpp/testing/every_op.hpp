@@ -141,6 +141,25 @@ void every_op(const Visit& visit) {
           bce_with_logits(x, target, nullptr, nullptr, &loss, nullptr, 1, exec);
         }),
         Layout{.out_reduced = true});
+  visit("cross_entropy_with_grad",
+        Map([](const ConstView& x, const View& out, const RowOptions& options, const Exec& exec) {
+          const auto rows = static_cast<std::size_t>(x.shape[0]);
+          const std::vector<std::int64_t> ids(rows, x.shape[1] / 2 - (x.shape[1] == 0 ? 100 : 0));
+          std::vector<double> loss(rows);
+          CrossEntropy with;
+          with.ids = ids.data(), with.loss = loss.data();
+          cross_entropy(x, &out, with, options, exec);
+        }),
+        Layout{});
+  visit("cross_entropy_with_grad of probabilities",
+        Grad([](const ConstView& x, const ConstView& target, const View& out, const RowOptions& options,
+                const Exec& exec) {
+          std::vector<double> loss(static_cast<std::size_t>(x.shape[0]));
+          CrossEntropy with;
+          with.probabilities = &target, with.softcap = 30, with.label_smoothing = 0.125, with.loss = loss.data();
+          cross_entropy(x, &out, with, options, exec);
+        }),
+        Layout{});
 }
 
 }  // namespace vastmax::testing

@@ -12,6 +12,7 @@ from ._config import active_isa, available_isas, config, get_num_threads, set_nu
 from ._info import explain, info
 from ._version import __version__
 from .binary_cross_entropy import binary_cross_entropy_with_logits
+from .cross_entropy import CrossEntropyResult, cross_entropy, cross_entropy_with_grad
 from .errors import BackendUnavailable
 from .logsumexp import logsumexp, logsumexp_backward
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
@@ -27,12 +28,15 @@ from .streaming import LogSumExp
 
 __all__ = [
     "BackendUnavailable",
+    "CrossEntropyResult",
     "LogSumExp",
     "__version__",
     "active_isa",
     "available_isas",
     "binary_cross_entropy_with_logits",
     "config",
+    "cross_entropy",
+    "cross_entropy_with_grad",
     "explain",
     "get_num_threads",
     "info",

@@ -51,6 +51,29 @@ def bce_with_logits(
     isa: int,
     /,
 ) -> float: ...
+def cross_entropy(
+    x: _Array,
+    grad: _Array | None,
+    ids: _Array | None,
+    width: int,
+    id_probabilities: _Array | None,
+    probabilities: _Array | None,
+    ignore_index: int,
+    weight: _Array | None,
+    sample_weight: _Array | None,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float,
+    loss: _Array,
+    lse: _Array | None,
+    grad_output: _Array | None,
+    mean: bool,
+    temperature: _Temperature,
+    where: _Mask,
+    threads: int,
+    isa: int,
+    /,
+) -> tuple[float, float]: ...
 
 # Row states are dense float64 of shape (rows..., 8); `largest` and `log` have one number for each.
 def logsumexp_update(x: _Array, states: _Array, threads: int, isa: int, /) -> None: ...

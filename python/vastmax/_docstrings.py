@@ -71,6 +71,49 @@ Special values: softplus(-0.0) = ln 2, softplus(+inf) = +inf, softplus(-inf) = 0
 Special values: sigmoid(+inf) = 1, sigmoid(-inf) = 0, NaN stays.""",
     "log_sigmoid_values": """
 Special values: log_sigmoid(+inf) = 0, log_sigmoid(-inf) = -inf, NaN stays.""",
+    "logits": """
+logits : array_like
+    :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers and
+    Python numbers become float64.""",
+    "cross_entropy_target": """
+target : array_like, or tuple of two
+    :math:`q`. Integers of the shape of the logits without `axis`: the class of each row. Floats of the shape of the
+    logits: a probability of every class. A tuple ``(ids, probabilities)`` of two arrays with one more axis, the last:
+    that many classes of each row with their probabilities; other classes have none, and an id that comes twice
+    counts twice.
+weight : array_like, optional
+    :math:`w`, one for each class; 1 if not given.""",
+    "cross_entropy_options": """
+axis : int, default -1
+    Axis of the :math:`K` classes.
+ignore_index : int, default -100
+    A row with this target counts as nothing, whatever its logits; among the ids of a tuple it stands for no class.
+reduction : {"mean", "sum", "none"}, default "mean"
+    "mean" divides by the sum of the weights of the targets, :math:`s \\, w`; for probabilities and tuples, by the sum
+    of `sample_weight`.
+label_smoothing : float, default 0
+    :math:`\\epsilon`, from 0 to 1.
+z_loss : float, default 0
+    :math:`\\lambda \\ge 0`. Not multiplied by `weight`.
+softcap : float, optional
+    :math:`c > 0`, after the temperature; without it :math:`z = x / T`.
+%(temperature)s
+where : array_like of bool, optional
+    Broadcasts to `logits`. False entries are no classes: they take no part, whatever they hold, and get no share of
+    the smoothing.
+sample_weight : array_like, optional
+    :math:`s`, one for each row. A row of weight 0 counts as nothing, whatever its logits.""",
+    "target_raises": """
+%(raises)s
+IndexError
+    If a class is out of range. The message names row, value and number of classes. Nothing has been written then.""",
+    "cross_entropy_notes": """
+Accuracy: at most 4 ULP for the loss of a row, also near certainty. Losses are float64 until they have been summed, in
+one order. With a softcap that is for logits rounded to their dtype after it.
+
+Special values: a -inf logit of a class without weight adds nothing; of a target it makes the loss inf. A row with
+NaN, or of -inf alone, gives NaN, as does +inf for its own class; for other classes it gives inf. The gradient of such
+rows is NaN. A target that `where` leaves out gives inf. The mean of no rows is NaN, their sum 0, gradients are 0.""",
     "grad_output": """
 grad_output : array_like
     :math:`g`, the gradient with respect to the result of the forward op, of its shape.""",

@@ -35,6 +35,8 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "sigmoid_backward": (2, 1, 0),
     "log_sigmoid_backward": (2, 1, 0),
     "binary_cross_entropy_with_logits": (2, 1, 0),
+    "cross_entropy": (1, 0, 0),
+    "cross_entropy_with_grad": (1, 1, 1),
 }
 
 

@@ -81,6 +81,36 @@ void softmax_backward(const ConstView& g, const ConstView& y, const View& out, c
 void log_softmax_backward(const ConstView& g, const ConstView& y, const View& out, const RowOptions& = {},
                           const Exec& = {});
 
+// What cross_entropy compares the logits with, and how.  The plain arrays are dense, rows in index order.
+struct CrossEntropy {
+  // A class of each row, or `width` of them with their probabilities; or a probability of every class (the shape of the
+  // logits, in any dtype of no wider compute type).  ignore_index stands for no class.
+  const std::int64_t* ids = nullptr;
+  std::size_t width = 1;
+  const double* id_probabilities = nullptr;
+  const ConstView* probabilities = nullptr;
+  std::int64_t ignore_index = -100;
+
+  const double* class_weight = nullptr;  // one for each class
+  const double* row_weight = nullptr;    // one for each row; 0 leaves the row out
+  double label_smoothing = 0, z_loss = 0;
+  double softcap = 0;  // 0: none
+
+  double* loss = nullptr;  // of each row; required
+  double* lse = nullptr;   // of each row; may be null
+  // The gradient is that of the losses times these: one for each row, or one for all.  `mean`: divided by the weight.
+  const double* grad_output = nullptr;
+  bool grad_output_per_row = false, mean = false;
+};
+struct LossSum {
+  double loss, weight;  // of all rows that are not left out
+};
+// sum_j a_j (logsumexp(z) - z_j) + z_loss logsumexp(z)^2 with the target's weights a and z = softcap tanh(x / T /
+// softcap); a class out of range is std::invalid_argument.  `grad`, of the logits' shape and dtype, may be null, or the
+// logits themselves.
+LossSum cross_entropy(const ConstView& logits, const View* grad, const CrossEntropy&, const RowOptions& = {},
+                      const Exec& = {});
+
 // Element-wise, any shape; beta belongs to softplus and is 1 elsewhere.
 void softplus(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
 void sigmoid(const ConstView& x, const View& out, double beta = 1, const Exec& = {});

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Losses and row statistics.  What there is one of for each row comes as a dense array, rows in index order.
+#pragma once
+
+#include "bindings/shapes.hpp"
+
+namespace vastmax::python {
+
+// The data of a dense array of this type number and size; null for none.
+template <class T>
+const T* dense(const char* name, const Optional& a, int number, std::size_t size) {
+  if (!a) return nullptr;
+  const bool contiguous = (a->flags() & py::array::c_style) != 0;
+  if (a->dtype().num() != number || a->itemsize() != sizeof(T) || !contiguous ||
+      static_cast<std::size_t>(a->size()) != size)
+    throw std::invalid_argument(std::string(name) + " must be dense, of its own type and size");
+  return static_cast<const T*>(a->data());
+}
+inline const double* doubles(const char* name, const Optional& a, std::size_t size) {
+  return dense<double>(name, a, 12, size);
+}
+inline const std::int64_t* classes(const char* name, const Optional& a, std::size_t size) {
+  return dense<std::int64_t>(name, a, py::dtype::of<std::int64_t>().num(), size);
+}
+template <class T>
+T* written(const T* data, Optional& a) {
+  if (a && !a->writeable()) throw std::invalid_argument("an output is read-only");
+  return const_cast<T*>(data);
+}
+
+inline std::size_t rows_of(const py::array& x) {
+  need_axis(x);
+  std::size_t rows = 1;
+  for (py::ssize_t d = 0; d + 1 < x.ndim(); ++d) rows *= static_cast<std::size_t>(x.shape(d));
+  return rows;
+}
+
+inline void bind_losses(py::module_& m) {
+  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
+                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
+                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
+                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
+                            bool mean, const Optional& temperature, const Optional& where, int threads, int isa) {
+    const std::size_t rows = rows_of(x), n = static_cast<std::size_t>(x.shape(x.ndim() - 1));
+    const ConstView in = view(x);
+    std::optional<View> grads;
+    if (grad) grads = writable(*grad);
+    std::optional<ConstView> distribution;
+    if (probabilities) distribution = view(*probabilities);
+    CrossEntropy o;
+    o.ids = classes("ids", ids, rows * width), o.width = width, o.ignore_index = ignore_index;
+    o.id_probabilities = doubles("id_probabilities", id_probabilities, rows * width);
+    o.probabilities = distribution ? &*distribution : nullptr;
+    o.class_weight = doubles("weight", class_weight, n), o.row_weight = doubles("sample_weight", row_weight, rows);
+    o.label_smoothing = label_smoothing, o.z_loss = z_loss, o.softcap = softcap;
+    if (!loss) throw std::invalid_argument("loss is needed");
+    o.loss = written(doubles("loss", loss, rows), loss), o.lse = written(doubles("lse", lse, rows), lse);
+    o.grad_output_per_row = grad_output && grad_output->ndim() > 0;
+    o.grad_output = doubles("grad_output", grad_output, o.grad_output_per_row ? rows : 1), o.mean = mean;
+    const RowOptions options = row_options(x, temperature, where);
+    const LossSum sum = call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
+      return cross_entropy(in, grads ? &*grads : nullptr, o, options, exec);
+    });
+    return std::pair(sum.loss, sum.weight);
+  });
+}
+
+}  // namespace vastmax::python

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The road from the losses and row statistics to the core: targets, weights, reductions.
+
+The core takes what there is one of for each row as a dense array, rows in index order, and gives float64 back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from . import _arrays, _call, _core
+from ._arrays import F64, Rows
+from .errors import BackendUnavailable, message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array, Reduced
+
+    TargetLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+_REDUCTIONS = ("none", "mean", "sum")
+_LEAST_CAP = float(np.finfo(np.float32).tiny)
+_INT64 = np.dtype(np.int64)
+
+
+class CrossEntropyResult(NamedTuple):
+    """What `cross_entropy_with_grad` returns."""
+
+    loss: Reduced
+    grad: Any  # an array
+    lse: Reduced
+
+
+class Target(NamedTuple):
+    """What the logits are compared with, as the core takes it."""
+
+    ids: Array | None  # int64, one or `width` for each row
+    width: int
+    id_probabilities: Array | None
+    probabilities: Array | None  # with the rows of the logits
+
+
+def cross_entropy(
+    op: str,
+    logits: ArrayLike,
+    target: TargetLike,
+    weight: ArrayLike | None,
+    axis: int,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float | None,
+    temperature: ArrayLike | None,
+    where: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    grad_output: ArrayLike | None = None,
+    out: Array | None = None,
+    *,
+    return_lse: bool,
+) -> CrossEntropyResult:
+    """Run cross_entropy and cross_entropy_with_grad; they differ in `op`."""
+    on_cpu(op, logits, target)
+    if reduction not in _REDUCTIONS:
+        raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
+    smoothing = _number(op, "label_smoothing", label_smoothing, 0, 1)
+    z = _number(op, "z_loss", z_loss, 0)
+    cap = 0.0 if softcap is None else _number(op, "softcap", softcap, _LEAST_CAP)
+    x, rows, goal = _problem(op, logits, target, axis, ignore_index)
+    of_class = None if weight is None else _dense(op, "weight", weight, (rows.classes,))
+    of_row = None if sample_weight is None else _dense(op, "sample_weight", sample_weight, rows.result)
+    t, mask = rows.temperature(temperature), rows.mask(where)
+    scale = _gradient_scale(op, grad_output, reduction, rows)
+    wanted = op == "cross_entropy_with_grad"
+    grad = _arrays.destination(op, out, x.shape, x.dtype)
+    rest = _call._options(op, rows.count, rows.classes, x.dtype)
+    if grad is not None:
+        x, t, mask = _arrays.apart(x, grad), _arrays.apart(t, grad), _arrays.apart(mask, grad)
+        if goal.probabilities is not None:
+            goal = goal._replace(probabilities=_arrays.apart(goal.probabilities, rows.of(grad)))
+    elif wanted:
+        grad = _arrays.like(x)
+    loss = np.empty(rows.count)
+    lse = np.empty(rows.count) if return_lse else None
+    total, divisor = _core.cross_entropy(
+        rows.of(x),
+        None if grad is None else rows.of(grad),
+        *goal,
+        ignore_index,
+        of_class,
+        of_row,
+        smoothing,
+        z,
+        cap,
+        loss,
+        lse,
+        scale,
+        reduction == "mean",
+        t,
+        rows.of_mask(mask),
+        *rest,
+    )
+    kind = _arrays.reduction_dtype(x.dtype)
+    with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
+        if reduction == "none":
+            value = per_row(loss, rows, kind)
+        else:
+            value = (np.float64(total) / (divisor if reduction == "mean" else 1)).astype(kind)
+        sums = None if lse is None else per_row(lse, rows, kind)
+    return CrossEntropyResult(value, None if grad is None else _arrays.unwrap(grad, out), sums)
+
+
+def on_cpu(op: str, *arrays: object) -> None:
+    """Refuse what lives on a GPU, or should run there."""
+    if _call._on_gpu(op, *arrays):
+        raise BackendUnavailable(f"{op}: has no GPU version yet; accepted: NumPy arrays with device None or 'cpu'")
+
+
+def per_row(values: Array, rows: Rows, kind: np.dtype[Any], *more: int) -> Reduced:
+    """Shape what the core found for each row for the user."""
+    return _arrays.unwrap(values.astype(kind, copy=False).reshape((*rows.result, *more)), None)
+
+
+def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
+    """Return the rows of `x` along one axis."""
+    if isinstance(axis, Sequence) or axis is None:
+        raise TypeError(message(op, "axis", f"is {axis!r}", f"one int, the axis of the classes of {argument}"))
+    return Rows(op, x.shape, axis)
+
+
+def class_ids(
+    op: str, argument: str, value: ArrayLike, shape: tuple[int, ...], rows: Rows, ignore: int | None = None
+) -> Array:
+    """Check class numbers of this shape, one or more for each row, and return them as dense int64."""
+    ids = _arrays._plain(op, argument, value)
+    if ids.dtype.kind not in "iu" and not (ids.size == 0 and type(value) is not np.ndarray):
+        raise TypeError(message(op, argument, f"has dtype {ids.dtype}", "integers, the numbers of classes"))
+    if ids.shape != shape:
+        raise ValueError(message(op, argument, f"has shape {ids.shape}", str(shape)))
+    if ids.size and not (ids.min() >= 0 and ids.max() < rows.classes):
+        bad = (ids < 0) | (ids >= rows.classes)
+        if ignore is not None:
+            bad &= ids != ignore
+        if bad.any():
+            _out_of_range(op, argument, ids, bad, rows, ignore)
+    return np.ascontiguousarray(ids, _INT64)
+
+
+def _out_of_range(op: str, argument: str, ids: Array, bad: Array, rows: Rows, ignore: int | None) -> None:
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    row = where[: len(rows.result)]
+    at = f" at row {row[0] if len(row) == 1 else row}" if row else ""
+    accepted = (
+        f"0 to {rows.classes - 1}, as there are {rows.classes} classes" if rows.classes else "nothing: no classes"
+    )
+    accepted += "" if ignore is None else f", or ignore_index, {ignore}"
+    raise IndexError(message(op, argument, f"is {ids[where]}{at}", accepted))
+
+
+def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int) -> tuple[Array, Rows, Target]:
+    x = _arrays.floats(op, "logits", logits)
+    rows = rows_along(op, "logits", x, axis)
+    if isinstance(target, tuple) and len(target) == 2 and any(np.ndim(part) for part in target):
+        shape = np.shape(target[0])
+        if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
+            accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
+            raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
+        ids = class_ids(op, "target", target[0], shape, rows, ignore)
+        return x, rows, Target(ids, shape[-1], _dense(op, "target", target[1], shape), None)
+    target = cast("ArrayLike", target)
+    given = _arrays._plain(op, "target", target)
+    if given.shape == rows.shape and given.dtype.kind not in "iub" and rows.shape != rows.result:
+        x, given = _arrays.alike(x, _arrays.floats(op, "target", given)) if _mixes(x, given) else (x, given)
+        return x, rows, Target(None, 1, None, rows.of(_arrays.floats(op, "target", given)))
+    if given.dtype.kind not in "iu" and given.size:
+        accepted = f"integers of shape {rows.result}, probabilities of shape {rows.shape}, or (ids, probabilities)"
+        raise TypeError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
+    if given.shape != rows.result:
+        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
+        raise ValueError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
+    return x, rows, Target(class_ids(op, "target", target, rows.result, rows, ignore), 1, None, None)
+
+
+def _mixes(x: Array, other: Array) -> bool:
+    """Whether one of the two has to be computed in float64 and the other would not be."""
+    return (x.dtype == F64) != (other.dtype == F64)
+
+
+def _number(op: str, argument: str, value: float, least: float, most: float = np.inf) -> float:
+    accepted = f"a finite number >= {least:.3g}" if most == np.inf else f"a number from {least:g} to {most:g}"
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(message(op, argument, f"is {value!r}", accepted))
+    if not least <= value <= most or value == np.inf:
+        raise ValueError(message(op, argument, f"is {value!r}", accepted))
+    return float(value)
+
+
+def _dense(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return numbers of exactly this shape as dense float64."""
+    array = _arrays.floats(op, argument, value)
+    if array.shape != shape:
+        raise ValueError(message(op, argument, f"has shape {array.shape}", str(shape)))
+    return np.ascontiguousarray(array, F64)
+
+
+def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows: Rows) -> Array | None:
+    if grad_output is None:
+        return None
+    scale = _arrays.floats(op, "grad_output", grad_output)
+    shape = rows.result if reduction == "none" else ()
+    if scale.shape not in (shape, ()):
+        raise ValueError(message(op, "grad_output", f"has shape {scale.shape}", f"{shape}, the shape of the loss"))
+    dense = np.array(scale, F64, order="C")
+    return dense.reshape(-1) if dense.ndim else dense
