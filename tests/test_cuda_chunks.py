@@ -31,6 +31,13 @@ def test_blocks_cover_all_once_in_order(shape: tuple[int, ...], most: int) -> No
     assert all(0 < part.size <= min(most, found[0].size) for part in found)
 
 
+def test_blocks_are_even() -> None:
+    from vastmax._chunks import blocks
+
+    numbers = np.arange(22).reshape(2, 11)
+    assert [numbers[index].size for index in blocks((2, 11), 10)] == [6, 5, 6, 5], "not 10, 1, 10, 1"
+
+
 def inputs(shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(7)
     x, g = ((rng.standard_normal(shape) * 3).astype(dtype) for _ in range(2))
@@ -254,3 +261,17 @@ def test_nothing_to_do() -> None:
     assert np.isnan(bce(empty, empty))
     np.testing.assert_array_equal(vastmax.logsumexp(np.empty((3, 0), np.float32), axis=-1), [-np.inf] * 3)
     assert vastmax.softplus(np.float32(0)) == np.float32(np.log(2))
+
+
+@needs_gpu
+@pytest.mark.usefixtures("on_gpu")
+def test_what_no_gpu_does_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import vastmax._cuda as module
+
+    monkeypatch.delattr(module, "softplus")
+    out = np.full(3, 7.0)
+    with pytest.raises(
+        vastmax.BackendUnavailable, match="softplus: device='cuda' was asked for, but no GPU does it yet"
+    ):
+        vastmax.softplus(np.zeros(3), out=out)
+    assert (out == 7).all()

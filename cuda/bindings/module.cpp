@@ -230,7 +230,7 @@ void bind_runtime(py::module_& m) {
     cudaStreamDestroy(handle(stream));
   });
   m.def("memory", [](int device) {
-    const cuda::Memory m = cuda::memory(cuda::Stream(device, nullptr));
+    const cuda::Memory m = cuda::memory_of(cuda::Stream(device, nullptr));
     return std::pair(m.free, m.total);
   });
   m.def("pinned", &pinned);

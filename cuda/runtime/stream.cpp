@@ -73,7 +73,7 @@ bool is_stream_of(int device, cudaStream_t handle) {
   return good;
 }
 
-Memory memory(const Stream& stream) {
+Memory memory_of(const Stream& stream) {
   Memory m;
   check(cudaMemGetInfo(&m.free, &m.total));
   cudaMemPool_t pool;
@@ -90,7 +90,7 @@ void* allocate(std::size_t bytes, const Stream& stream, const char* what) {
   const cudaError_t status = cudaMallocAsync(&data, bytes, stream.handle());
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
-    const Memory left = memory(stream);
+    const Memory left = memory_of(stream);
     throw OutOfMemory(std::string(what) + " on cuda:" + std::to_string(stream.device()) + ": out of memory, " +
                       std::to_string(bytes) + " bytes wanted, " + std::to_string(left.free) + " of " +
                       std::to_string(left.total) + " free");

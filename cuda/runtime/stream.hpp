@@ -54,7 +54,7 @@ bool is_stream_of(int device, cudaStream_t handle);
 struct Memory {
   std::size_t free, total;  // free: what the driver has left, and what the pool keeps for the next allocation
 };
-Memory memory(const Stream&);
+Memory memory_of(const Stream&);
 
 // Device memory that is freed in the order of the stream.
 void* allocate(std::size_t bytes, const Stream&, const char* what);  // throws OutOfMemory

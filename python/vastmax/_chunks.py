@@ -52,9 +52,9 @@ _ALIGNMENT = 256  # of arrays in a block, as of allocations
 def run(shape: str, op: str, kernel: str, *arguments: Any) -> float | None:  # noqa: ANN401
     """Run a kernel of the core on the GPU, with the core's arguments; a loss without an array for it gives the sum."""
     module = cuda_module()
-    if not hasattr(module, kernel):
-        raise BackendUnavailable(f"{op}: the GPU has no kernel {kernel}; accepted: device None or 'cpu'")
-    launch, cut = getattr(module, kernel), _CUTS[shape]
+    launch, cut = getattr(module, kernel, None), _CUTS.get(shape)
+    if launch is None or cut is None:
+        raise BackendUnavailable(f"{op}: device='cuda' was asked for, but no GPU does it yet; accepted: None or 'cpu'")
     if shape == "elementwise_loss":
         if arguments[4] is None:
             return _summed(op, launch, arguments, cut)
@@ -74,7 +74,7 @@ def most_at_once(nbytes: int, count: int, device: int) -> int:
 
 
 def blocks(shape: tuple[int, ...], most: int) -> Iterator[Index]:
-    """Cut the indices of an array into boxes of at most `most`, in C order; none is larger than the first."""
+    """Cut the indices of an array into even boxes of at most `most`, in C order; none is larger than the first."""
     if 0 in shape:
         return
     if not shape:
@@ -82,10 +82,15 @@ def blocks(shape: tuple[int, ...], most: int) -> Iterator[Index]:
         return
     inner = prod(shape[1:])
     if inner <= most:
-        step = most // inner
+        step = _even(shape[0], most // inner)
         yield from ((slice(i, min(i + step, shape[0])),) for i in range(0, shape[0], step))
     else:
         yield from ((i, *rest) for i in range(shape[0]) for rest in blocks(shape[1:], most))
+
+
+def _even(n: int, most: int) -> int:
+    """Return the step that cuts n into as few parts as `most` does, but none much shorter than the others."""
+    return -(-n // -(-n // most))
 
 
 def _piece(arguments: Arguments, index: Index) -> Arguments:

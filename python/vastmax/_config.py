@@ -123,7 +123,8 @@ def config(
     isa : str, optional
         Instruction set, one of `available_isas`.
     device : {"cpu", "cuda", "auto"}, optional
-        Where to compute. By default data stays where it lives; "auto" lets size decide.
+        Where to compute. By default data stays where it lives. "cuda" sends NumPy data to the current GPU and back, in
+        chunks; "auto" does so where `python -m vastmax tune` has found that it pays, and stays on the CPU otherwise.
     stream : int or object, optional
         CUDA stream for calls on a GPU: its address, or an object with `__cuda_stream__`, `cuda_stream` or `ptr`. By
         default the current stream of the library that the arrays come from, else the legacy default stream.
