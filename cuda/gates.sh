@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Compiles the kernels, warnings being errors, and looks at what came out: `bash cuda/gates.sh [ARCHITECTURES]`, 90 by
-# default, `wheel` for all that wheels have, which takes a quarter of an hour.
+# default, `wheel` for all that wheels have, which takes minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -23,9 +23,10 @@ from guests import ByDlpack, ByInterface
 from vastmax._backends import cuda_module
 from vastmax._device import Site
 
-pytestmark = pytest.mark.skipif(
-    not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"
-)
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"),
+]
 
 LENGTHS = (1, 2, 31, 33, 100, 511, 513, 1000, 1023, 1024, 1025, 2049, 5000)
 UNARY = ("softplus", "sigmoid", "log_sigmoid")
