@@ -69,8 +69,10 @@ if(backend STREQUAL "SIMT")
   target_compile_definitions(vastmax_cuda PUBLIC VASTMAX_SIMT)
 else()
   set_target_properties(vastmax_cuda PROPERTIES CUDA_STANDARD 20 CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY Static)
-  find_package(CUDAToolkit REQUIRED)
-  target_link_libraries(vastmax_cuda PUBLIC CUDA::cudart_static)
+  # Not by FindCUDAToolkit, which wants the shared runtime under a name that the packages of PyPI lack.
+  find_library(VASTMAX_CUDART cudart_static HINTS ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES} REQUIRED)
+  target_include_directories(vastmax_cuda SYSTEM PUBLIC ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  target_link_libraries(vastmax_cuda PUBLIC ${VASTMAX_CUDART} Threads::Threads ${CMAKE_DL_LIBS} rt)
   # No fused multiply-adds but those that the code names: the same bits as on the CPU.
   target_compile_options(vastmax_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>)
   if(VASTMAX_WERROR) # and what cuda/gates.py reads
