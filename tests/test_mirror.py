@@ -55,6 +55,17 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
     assert any(op in key for key in contracts.MAX_ULP), "no contract"
 
 
+# What one backend has no need of: NumPy converts on the CPU; the GPU reads any strides as they are.
+ONLY_CUDA, ONLY_CPU = {"convert"}, {"columns", "stage", "stream_copy", "table"}
+
+
+@source_tree
+def test_a_kernel_has_the_same_name_on_both_backends() -> None:
+    cpu = {path.stem for path in (ROOT / "cpp" / "kernels").glob("*.cpp")}
+    cuda = {path.stem for path in (ROOT / "cuda" / "kernels").glob("*.cu")}
+    assert cpu - ONLY_CPU == cuda - ONLY_CUDA
+
+
 @source_tree
 def test_the_list_is_not_empty() -> None:
     names = [op for _, op in ops()]
@@ -131,7 +142,7 @@ def test_the_installed_package_is_what_runs() -> None:
 
 
 EXAMPLE = "softsign"  # the op that docs/adding_an_op.md adds
-PLACES = ("cpp/", "python/", "tests/", "docs/", "bench/", "cmake/", ".ci/", "examples/")
+PLACES = ("cpp/", "cuda/", "python/", "tests/", "docs/", "bench/", "cmake/", ".ci/", "examples/")
 
 
 @source_tree
@@ -191,11 +202,16 @@ def test_contracts_of_the_readme() -> None:
             assert bound is None or contracts.MAX_ULP[op][dtype] == bound, (op, dtype)
 
 
+SOURCES = ("bench", "cmake", "cpp", "cuda", "python", "tests")
+SUFFIXES = (".cpp", ".cu", ".h", ".hpp", ".py", ".sh", ".cmake", ".def")
+
+
 @source_tree
 @pytest.mark.parametrize(
     "path",
-    sorted({*ROOT.glob("cpp/**/*.?pp"), *ROOT.glob("python/**/*.py"), *TESTS.glob("*.py")}),
+    sorted({p for tree in SOURCES for p in (ROOT / tree).rglob("*") if p.suffix in SUFFIXES}),
     ids=lambda p: p.name,
 )
 def test_licence_line(path: Path) -> None:
-    assert "SPDX-License-Identifier: Apache-2.0" in path.read_text().split("\n", 1)[0]
+    lines = path.read_text().split("\n", 2)
+    assert "SPDX-License-Identifier: Apache-2.0" in lines[lines[0].startswith("#!")]
