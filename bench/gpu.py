@@ -39,6 +39,7 @@ Call = Callable[[], object]
 BEYOND_CACHE = 512 << 20  # what one contender's arrays come to at least: several second-level caches
 BATCH = 20e-3  # seconds that are timed as one
 ROUNDS = 5
+LAUNCH_ROUNDS, LAUNCHES = 50, 100
 MICROSECONDS = {("logsumexp", 10_000_000): 15, ("softmax", 10_000_000): 40}  # float32
 LAUNCH_MICROSECONDS = 8
 
@@ -310,12 +311,12 @@ def launch_overhead(gpu: Gpu) -> dict[str, Any]:
     x = gpu.logits((32, 1024), np.dtype(np.float32))
     out = gpu.empty(x.shape, x.dtype)
     samples = []
-    for _ in range(1 if gpu.simulated else 50):
+    for _ in range(1 if gpu.simulated else LAUNCH_ROUNDS):
         gpu.synchronize()
         start = time.perf_counter()
-        for _ in range(100):
-            vastmax.softmax(x, out=out)  # type: ignore[arg-type,call-overload]
-        samples.append((time.perf_counter() - start) / 100)
+        for _ in range(LAUNCHES):
+            vastmax.softmax(x, out=out)
+        samples.append((time.perf_counter() - start) / LAUNCHES)
     gpu.synchronize()
     result: dict[str, Any] = {"case": "launch overhead of softmax, 32 x 1,024, from Python"}
     return result if gpu.simulated else result | {"seconds": median(samples), "aim": LAUNCH_MICROSECONDS * 1e-6}
