@@ -108,6 +108,7 @@ MODULES = [
             "cross_entropy",
             "special",
             "streaming",
+            "linear",
             "_config",
             "_info",
             "errors",

@@ -14,6 +14,13 @@ from ._version import __version__
 from .binary_cross_entropy import binary_cross_entropy_with_logits
 from .cross_entropy import CrossEntropyResult, cross_entropy, cross_entropy_with_grad
 from .errors import BackendUnavailable
+from .linear import (
+    LinearCrossEntropyResult,
+    linear_cross_entropy,
+    linear_cross_entropy_with_grad,
+    linear_logsumexp,
+    linear_top_k,
+)
 from .logsumexp import logsumexp, logsumexp_backward
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
@@ -29,6 +36,7 @@ from .streaming import LogSumExp
 __all__ = [
     "BackendUnavailable",
     "CrossEntropyResult",
+    "LinearCrossEntropyResult",
     "LogSumExp",
     "__version__",
     "active_isa",
@@ -40,6 +48,10 @@ __all__ = [
     "explain",
     "get_num_threads",
     "info",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
+    "linear_logsumexp",
+    "linear_top_k",
     "log_sigmoid",
     "log_sigmoid_backward",
     "log_softmax",

@@ -68,6 +68,11 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
         return array.astype(kind)
 
 
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the native dtype of results of the kind of `dtype`: float64 for integers."""
+    return dtype.newbyteorder("=") if is_float(dtype) else F64
+
+
 def as_given(op: str, argument: str, value: ArrayLike) -> Array:
     """Return `value` as a plain ndarray of its own dtype, for those who convert it piece by piece."""
     return _plain(op, argument, value)

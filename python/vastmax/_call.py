@@ -280,6 +280,13 @@ def on_cpu(op: str, *arrays: object) -> Callable[[str, int, int, np.dtype[Any]],
     return _options
 
 
+def tiled(op: str, rows: int, classes: int, weight: Array) -> None:
+    """Stop an op over tiles of logits that the product of `weight` makes, if it is only to be explained."""
+    if _config.current().explaining:
+        choice = choose(op, "cpu", None, rows, classes, weight.dtype, absent=absent, measured=_measured)
+        raise Planned(op, "cpu", choice, rows, classes, weight.dtype, weight.nbytes)
+
+
 def _options(op: str, rows: int, classes: int, dtype: np.dtype[Any]) -> Rest:
     """Return the core's trailing arguments for a call that is ready and can only run there."""
     options = _config.current()

@@ -28,10 +28,20 @@ class Choice(NamedTuple):
 class Planned(Exception):  # noqa: N818 - it reports no error
     """What a call is about to do, raised in its place while `explain` asks."""
 
-    def __init__(self, op: str, home: str, choice: Choice, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        op: str,
+        home: str,
+        choice: Choice,
+        rows: int,
+        classes: int,
+        dtype: np.dtype[Any],
+        weights: int | None = None,
+    ) -> None:
         super().__init__(op)
         self.op, self.home, self.choice = op, home, choice
         self.rows, self.classes, self.dtype = rows, classes, dtype
+        self.weights = weights  # bytes that make the logits, where those are never whole
 
 
 _STAYS = Choice("cpu", "NumPy data stays on the CPU")

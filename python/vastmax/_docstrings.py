@@ -117,6 +117,45 @@ rows is NaN. A target that `where` leaves out gives inf. The mean of no rows is 
     "grad_output": """
 grad_output : array_like
     :math:`g`, the gradient with respect to the result of the forward op, of its shape.""",
+    "linear": """
+input : array_like
+    :math:`x`, shape (..., D).
+linear_weight : array_like
+    :math:`W`, shape (V, D): float16, bfloat16 (ml_dtypes), float32 or float64, also a `numpy.memmap`.
+linear_bias : array_like, optional
+    :math:`b`, shape (V,).""",
+    "linear_loss": """
+target : array_like of int
+    :math:`t`, the class of each row, of the shape of `input` without its last axis.
+weight : array_like, optional
+    :math:`w`, one number a class.
+ignore_index : int, default -100
+    Rows with this target contribute nothing, whatever they hold.
+reduction : {"mean", "sum", "none"}, default "mean"
+    "mean" divides by the sum of the weights of the targets.
+label_smoothing : float, default 0
+    Share of the target that all classes have alike, from 0 to 1.
+z_loss : float, default 0
+    Adds this times the square of logsumexp to the loss of each row.
+softcap : float, optional
+    Makes logits c tanh(z / c) first.""",
+    "progress": """
+progress : bool, default False
+    Show a bar on standard error.""",
+    "linear_raises": """
+Raises
+------
+IndexError
+    If a target is no class. Nothing has been computed then.
+TypeError
+    If an argument is of the wrong kind.
+ValueError
+    If the shape or value of an argument is not as above.""",
+    "linear_values": """
+Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
+ULP of the loss. The same bits for the same BLAS, CPU type and shapes.
+
+Special values: those of `logsumexp`. The mean of no rows is NaN, their sum 0.""",
     "gradient": """
 out : ndarray, optional
     Where to write: the shape and dtype of the result. May be either input.

@@ -156,6 +156,8 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
 def _plan(call: Planned) -> Plan:
     if call.choice.backend == "cuda":
         return _gpu_plan(call)
+    if call.weights is not None:
+        return _tiled_plan(call, call.weights)
     itemsize = call.dtype.itemsize
     strategy, threads, tasks = _core.plan(call.rows, call.classes, itemsize, _config.get_num_threads())
     how = {
@@ -187,6 +189,22 @@ def _predicted(call: Planned) -> dict[str, float] | None:
     policy = _tuned.read().policy if call.home == "cpu" else None
     size = _policy.copied(call.op, call.rows, call.classes, call.dtype.itemsize)
     return policy and policy.predict(call.op, call.dtype.name, size)
+
+
+def _tiled_plan(call: Planned, weights: int) -> Plan:
+    return Plan(
+        op=call.op,
+        backend=call.choice.backend,
+        isa=_config.active_isa(),
+        threads=_config.get_num_threads(),
+        strategy="tiles",
+        rows=call.rows,
+        classes=call.classes,
+        dtype=call.dtype.name,
+        bytes=weights * -(-call.rows // _policy.TILE_ROWS),
+        predicted=None,
+        reason=f"{call.choice.reason}; logits a tile at a time, from matrix products on the threads of NumPy's BLAS",
+    )
 
 
 def _gpu_plan(call: Planned) -> Plan:

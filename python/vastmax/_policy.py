@@ -18,6 +18,15 @@ OVERLAP_WORK = 1000
 BLOCK = 4096
 PIECE = 1 << 24
 
+# Tiles of logits that a matrix product makes: rows, bytes, and classes at most; docs/measured.md.
+TILE_ROWS = 1024
+TILE_BYTES = 32 << 20
+TILE_WIDTH = 16384
+
+# Logits that are kept for their gradients, and rows that are worth more than keeping all of theirs.
+GRADIENT_BYTES = 256 << 20
+LEAST_GRADIENT_ROWS = 256
+
 # Arrays of the size of the logits that an op reads, writes, and reads again once a row no longer fits L2.
 TRAFFIC: dict[str, tuple[int, int, int]] = {
     "softmax": (1, 1, 1),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Piece = tuple[slice, slice]  # of the first axis, of the classes
 
+_EVERYTHING = slice(None)
 _NUMBERS = 8  # of a row's state, in float64: RowState in cpp/include/vastmax/vastmax.hpp
 
 
@@ -183,6 +184,12 @@ class LogSumExp:
             rows.put_back(target, y)
         return _arrays.unwrap(y, out)
 
+    def weigh(self, logits: Array, by: Array, some: slice = _EVERYTHING) -> None:
+        """Put probabilities, times one number a row, in the place of logits of some rows."""
+        rest = _call.on_cpu("LogSumExp.weigh")("softmax", len(logits), logits.shape[1], logits.dtype)
+        factor = by.astype(_arrays.reduction_dtype(logits.dtype))
+        _core.normalize(logits, self._states[some], factor, logits, *rest)
+
     def parts(self) -> tuple[Array, Array]:
         """Return the largest logit and the logarithm that is added to it, in float64: their sum is the value."""
         largest, log = np.empty(self._shape), np.empty(self._shape)
@@ -210,16 +217,15 @@ def _part(rows: Array, some: slice, classes: slice) -> Array:
 
 def _pieces(rows: Array) -> list[Piece]:
     """Cut rows into pieces of bounded size, in the order of memory, at multiples of every block."""
-    everything = slice(None)
     most, shape = _policy.PIECE, rows.shape
     if rows.size <= most:
-        return [(everything, everything)] if rows.size else []
+        return [(_EVERYTHING, _EVERYTHING)] if rows.size else []
     by_row = rows.ndim > 1 and abs(rows.strides[0]) >= abs(rows.strides[-1])
     each = prod(shape[1:]) if by_row else rows.size
     if each <= most:
-        return [(some, everything) for some in _cut(shape[0], most // each)]
+        return [(some, _EVERYTHING) for some in _cut(shape[0], most // each)]
     width = max(1, most // (each // shape[-1]) // _policy.BLOCK) * _policy.BLOCK
-    leading = _cut(shape[0], 1) if by_row else [everything]
+    leading = _cut(shape[0], 1) if by_row else [_EVERYTHING]
     return [(some, classes) for some in leading for classes in _cut(shape[-1], width)]
 
 

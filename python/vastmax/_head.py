@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer that makes logits of features, tile by tile: some rows by some classes, never all of them.
+
+The matrix products are NumPy's, on the threads of its BLAS; the kernels run between them, so the two never compete.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import _arrays, _call, _policy
+from ._row_loss import number
+from .errors import message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array
+
+_ROWS_AT_ONCE = 64  # of a tile, for what NumPy does to it: they stay in second-level cache
+
+
+class Head:
+    """Weights [V, D], bias [V] or None, and a soft cap c: logits c tanh((x W' + b) / c), computed in `kind`."""
+
+    def __init__(
+        self, op: str, inputs: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, softcap: float | None = None
+    ) -> None:
+        _call.on_cpu(op, inputs, weight, bias)
+        self.op = op
+        self.weight = self._matrix(op, weight)
+        self.classes, features = self.weight.shape
+        x = _arrays.floats(op, "input", inputs)
+        if x.ndim == 0 or x.shape[-1] != features:
+            accepted = f"(..., {features}), with the features of linear_weight"
+            raise ValueError(message(op, "input", f"has shape {x.shape}", accepted))
+        self.bias = None if bias is None else _arrays.floats(op, "linear_bias", bias)
+        if self.bias is not None and self.bias.shape != (self.classes,):
+            accepted = f"one number a class, ({self.classes},)"
+            raise ValueError(message(op, "linear_bias", f"has shape {self.bias.shape}", accepted))
+        self.cap = None
+        if softcap is not None:
+            self.cap = number(op, "softcap", softcap, lambda c: 0 < c < np.inf, "a finite number > 0")
+        given = [self.weight.dtype, x.dtype, *([] if self.bias is None else [self.bias.dtype])]
+        wide = any(_arrays.float_dtype(dtype) == _arrays.F64 for dtype in given)
+        self.kind = _arrays.F64 if wide else _arrays.F32
+        self.input_dtype, self.shape = x.dtype, x.shape[:-1]
+        self.inputs = np.ascontiguousarray(x.reshape(prod(self.shape), features), self.kind)
+        self._converted: Array | None = None
+
+    @staticmethod
+    def _matrix(op: str, weight: ArrayLike) -> Array:
+        given = _arrays.as_given(op, "linear_weight", weight)
+        _arrays.floats(op, "linear_weight", np.empty(0, given.dtype))
+        if given.ndim != 2:
+            raise ValueError(message(op, "linear_weight", f"has shape {given.shape}", "(classes, features)"))
+        return given
+
+    def ready(self) -> None:
+        """Stop here if the call is only to be explained."""
+        _call.tiled(self.op, len(self.inputs), self.classes, self.weight)
+
+    def batches(self, rows: int, most: int) -> list[slice]:
+        """Cut `rows` into batches of equal size, of at most `most` rows."""
+        count = -(-rows // most)
+        return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+
+    def width(self, rows: int) -> int:
+        """Return the classes of a tile of so many rows: the tile, and its weights, stay in cache."""
+        side = max(rows, self.weight.shape[1], 1)
+        fitting: int = _policy.TILE_BYTES // (side * self.kind.itemsize)
+        return min(max(fitting, 64), _policy.TILE_WIDTH)
+
+    def tiles(self, rows: int, width: int = 0) -> list[slice]:
+        """Cut the classes."""
+        width = width or self.width(rows)
+        return [slice(i, min(i + width, self.classes)) for i in range(0, self.classes, width)]
+
+    def weights(self, tile: slice) -> Array:
+        """Return the weights of a tile in the type computed in: a view, or valid until the next call."""
+        part = self.weight[tile]
+        if part.dtype == self.kind and _for_blas(part):
+            return part
+        if self._converted is None or self._converted.size < part.size:
+            self._converted = np.empty(part.shape, self.kind)
+        room = self._converted.reshape(-1)[: part.size].reshape(part.shape)
+        np.copyto(room, part, casting="unsafe")
+        return room
+
+    def room(self, tiles: list[slice], rows: int) -> Array:
+        """Allocate what `logits` writes any one of the tiles into."""
+        return np.empty(rows * longest(tiles), self.kind)
+
+    @staticmethod
+    def shaped(room: Array, x: Array, tile: slice) -> Array:
+        """Return the logits that `logits` left."""
+        n = tile.stop - tile.start
+        return room[: len(x) * n].reshape(len(x), n)
+
+    def logits(self, x: Array, tile: slice, room: Array) -> Array:
+        """Return the logits of rows x and the classes of a tile."""
+        y = self.shaped(room, x, tile)
+        np.matmul(x, self.weights(tile).T, out=y)
+        if self.bias is not None or self.cap is not None:
+            bias = None if self.bias is None else self.bias[tile].astype(self.kind)
+            for some in slabs(len(y)):
+                self._finish(y[some], bias)
+        return y
+
+    def _finish(self, part: Array, bias: Array | None) -> None:
+        if bias is not None:
+            part += bias
+        if self.cap is not None:
+            part /= self.cap
+            np.tanh(part, out=part)
+            part *= self.cap
+
+    def slope_of_cap(self, logits: Array) -> Array:
+        """Return the derivative of the capped logits by those before."""
+        share = logits / self.cap
+        np.square(share, out=share)
+        return np.subtract(1, share, out=share)
+
+
+def longest(cuts: list[slice]) -> int:
+    """Return the length of the longest of some slices."""
+    return max([cut.stop - cut.start for cut in cuts], default=0)
+
+
+def slabs(rows: int) -> list[slice]:
+    """Cut the rows of a tile into a few at a time."""
+    return [slice(i, min(i + _ROWS_AT_ONCE, rows)) for i in range(0, rows, _ROWS_AT_ONCE)]
+
+
+def _for_blas(a: Array) -> bool:
+    """Whether a matrix product takes `a` as it is; anything else NumPy would copy, or multiply without BLAS."""
+    (rows, columns), (down, across), item = a.shape, a.strides, a.itemsize
+    by_row = across == item and down >= columns * item and down % item == 0
+    by_column = down == item and across >= rows * item and across % item == 0
+    return bool(a.flags.aligned and (by_row or by_column))

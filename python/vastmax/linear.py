@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A linear layer over many classes, and what follows it, without an array of all logits."""
+
+from __future__ import annotations
+
+from math import prod
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _arrays, _row_loss
+from ._docstrings import filled
+from ._head import Head
+from ._head_gradients import Gradients
+from ._head_reader import read_all
+from ._head_top import top_k
+from ._row_loss import RowLoss
+from .errors import message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from ._arrays import Array, Reduced
+
+    F64 = NDArray[np.float64]
+
+
+class LinearCrossEntropyResult(NamedTuple):
+    """What `linear_cross_entropy_with_grad` returns."""
+
+    loss: Reduced
+    grad_input: Array
+    grad_weight: Array
+    grad_bias: Array | None
+    lse: Reduced
+
+
+@filled
+def linear_cross_entropy(
+    input: ArrayLike,  # noqa: A002 - PyTorch's name
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+    progress: bool = False,
+) -> Reduced | tuple[Reduced, Reduced]:
+    r"""Return the cross-entropy of a linear layer's logits, which exist only a tile at a time.
+
+    .. math:: \ell = w_t \, (\log \sum_j e^{z_j} - z_t), \quad z = x W^T + b
+
+    Parameters
+    ----------
+    %(linear)s
+    %(linear_loss)s
+    return_lse : bool, default False
+        Return logsumexp of each row too.
+    %(progress)s
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        float64 if an argument holds float64, else float32.
+    lse : scalar or ndarray
+        With `return_lse`: the shape of `target`.
+
+    %(linear_raises)s
+
+    Notes
+    -----
+    %(linear_values)s
+
+    Semantics of `torch.nn.functional.cross_entropy` after `torch.nn.functional.linear`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> x, w = np.eye(2, 3, dtype=np.float32), np.eye(5, 3, dtype=np.float32)
+    >>> vastmax.linear_cross_entropy(x, w, [0, 4])
+    np.float32(1.4048325)
+    """
+    op = "linear_cross_entropy"
+    ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
+    head = Head(op, input, linear_weight, linear_bias, softcap)
+    ids, kept = _row_loss.class_ids(op, target, head.shape, head.classes, ignore)
+    weights = _row_loss.class_weight(op, weight, head.classes)
+    head.ready()
+    rows = np.flatnonzero(kept)
+    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
+    with np.errstate(all="ignore"):
+        seen = read_all(head, rows, loss, progress)
+        total, _ = _row_loss.reduce(loss.losses(seen), kept, loss.own, reduction)
+        result = _result(head, total)
+        if not return_lse:
+            return result
+        ignored = np.flatnonzero(~kept)
+        lse = np.empty(len(ids))
+        lse[rows], lse[ignored] = seen.lse, read_all(head, ignored, None, progress).lse
+        return result, _result(head, lse)
+
+
+@filled
+def linear_cross_entropy_with_grad(
+    input: ArrayLike,  # noqa: A002 - PyTorch's name
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    grad_output: ArrayLike | None = None,
+    progress: bool = False,
+) -> LinearCrossEntropyResult:
+    r"""Return the cross-entropy of a linear layer's logits and its gradients, in three matrix products.
+
+    .. math:: \partial z_j = w_t \, (p_j - [j = t]), \quad \partial x = \partial z \, W, \quad
+        \partial W = \partial z^T x, \quad \partial b = \sum \partial z
+
+    Parameters
+    ----------
+    %(linear)s
+    %(linear_loss)s
+    grad_output : array_like, optional
+        Gradient with respect to the loss, of its shape: a number, or one for each row with "none". Default 1.
+    %(progress)s
+
+    Returns
+    -------
+    LinearCrossEntropyResult
+        `loss` and `lse` as from `linear_cross_entropy`; `grad_input`, `grad_weight` and `grad_bias` (None without
+        a bias), of the shapes and dtypes of what they belong to, integers being float64.
+
+    %(linear_raises)s
+
+    Notes
+    -----
+    %(linear_values)s
+
+    Gradients are those of the reduced loss, of the sum with "none". Ignored rows take no part.
+
+    Rows are taken in batches whose logits fit a budget of 256 MiB. With so many classes that fewer than 256 rows do,
+    part of the logits is computed a second time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> x, w = np.eye(2, 3, dtype=np.float32), np.eye(5, 3, dtype=np.float32)
+    >>> vastmax.linear_cross_entropy_with_grad(x, w, [0, 4]).grad_weight[0]
+    array([-0.29769516,  0.07442379,  0.        ], dtype=float32)
+    """
+    op = "linear_cross_entropy_with_grad"
+    ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
+    head = Head(op, input, linear_weight, linear_bias, softcap)
+    ids, kept = _row_loss.class_ids(op, target, head.shape, head.classes, ignore)
+    weights = _row_loss.class_weight(op, weight, head.classes)
+    outer = _outer(op, grad_output, head.shape, reduction)
+    head.ready()
+    rows = np.flatnonzero(kept)
+    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
+    with np.errstate(all="ignore"):
+        scale = outer[kept] * _row_loss.reduce(np.zeros(len(rows)), kept, loss.own, reduction)[1]
+        grads = Gradients(head, rows, loss, scale)
+        lse, losses = np.empty(len(ids)), np.empty(len(rows))
+        for batch in grads.batches:
+            seen = grads.add(batch, progress)
+            losses[batch], lse[rows[batch]] = loss.of(batch).losses(seen), seen.lse
+        ignored = np.flatnonzero(~kept)
+        lse[ignored] = read_all(head, ignored, None, progress).lse
+        total, _ = _row_loss.reduce(losses, kept, loss.own, reduction)
+        return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
+
+
+@filled
+def linear_logsumexp(
+    input: ArrayLike,  # noqa: A002 - PyTorch's name
+    linear_weight: ArrayLike,
+    linear_bias: ArrayLike | None = None,
+    *,
+    progress: bool = False,
+) -> Reduced:
+    r"""Return logsumexp of a linear layer's logits, which exist only a tile at a time.
+
+    .. math:: \log \sum_j e^{z_j}, \quad z = x W^T + b
+
+    Parameters
+    ----------
+    %(linear)s
+    %(progress)s
+
+    Returns
+    -------
+    scalar or ndarray
+        The shape of `input` without its last axis; float64 if an argument holds float64, else float32.
+
+    %(linear_raises)s
+
+    Notes
+    -----
+    %(linear_values)s
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> vastmax.linear_logsumexp(np.ones(3), np.zeros((1000, 3)))
+    np.float64(6.907755278982137)
+    """
+    op = "linear_logsumexp"
+    head = Head(op, input, linear_weight, linear_bias)
+    head.ready()
+    with np.errstate(all="ignore"):
+        return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress).lse)
+
+
+@filled
+def linear_top_k(
+    input: ArrayLike,  # noqa: A002 - PyTorch's name
+    linear_weight: ArrayLike,
+    k: int,
+    linear_bias: ArrayLike | None = None,
+    *,
+    progress: bool = False,
+) -> tuple[Array, Array]:
+    """Return the k largest of a linear layer's logits and their classes, in descending order.
+
+    Parameters
+    ----------
+    %(linear)s
+    k : int
+        From 1 to the number of classes.
+    %(progress)s
+
+    Returns
+    -------
+    values : ndarray
+        The shape of `input` with k in place of its features; float64 if an argument holds float64, else float32.
+    indices : ndarray of int64
+        Their classes.
+
+    %(linear_raises)s
+
+    Notes
+    -----
+    %(linear_values)s Equal logits come by ascending class. NaN counts as the largest, as in a NumPy sort.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import vastmax
+    >>> vastmax.linear_top_k([1.0], np.array([[3.0], [7.0], [5.0], [7.0]]), 3)
+    (array([7., 7., 5.]), array([1, 3, 2]))
+    """
+    op = "linear_top_k"
+    head = Head(op, input, linear_weight, linear_bias)
+    try:
+        count = index(k)
+    except TypeError:
+        raise TypeError(message(op, "k", f"is {k!r}", "an int")) from None
+    if not 1 <= count <= head.classes:
+        raise ValueError(message(op, "k", f"is {k}", f"1 to {head.classes}, the number of classes"))
+    head.ready()
+    values, indices = top_k(head, count, progress)
+    return values.reshape(*head.shape, count), indices.reshape(*head.shape, count)
+
+
+def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduction: str) -> F64:
+    """Check the gradient of the loss, and return one number a row."""
+    if grad_output is None:
+        return np.ones(prod(shape))
+    given = _arrays.floats(op, "grad_output", grad_output)
+    accepted = [()] if reduction != "none" else [(), shape]
+    if given.shape not in accepted:
+        raise ValueError(message(op, "grad_output", f"has shape {given.shape}", " or ".join(map(str, accepted))))
+    return np.broadcast_to(given.astype(np.float64), shape).reshape(-1)
+
+
+def _result(head: Head, value: F64 | np.floating[Any]) -> Reduced:
+    """Round to the dtype of results; one number a row takes the shape of the rows."""
+    rounded = np.asarray(value).astype(head.kind)
+    return _arrays.unwrap(rounded.reshape(head.shape) if rounded.ndim else rounded, None)
