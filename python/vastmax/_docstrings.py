@@ -146,11 +146,11 @@ progress : bool, default False
 Raises
 ------
 IndexError
-    If a target is no class. Nothing has been computed then.
+    If a target is no class.
 TypeError
-    If an argument is of the wrong kind.
+    If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
 ValueError
-    If the shape or value of an argument is not as above.""",
+    If the shape or value of an argument is not as above. Nothing has been computed then.""",
     "linear_values": """
 Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
 ULP of the loss. The same bits for the same BLAS, CPU type and shapes.

@@ -205,7 +205,7 @@ def linear_logsumexp(
     scalar or ndarray
         The shape of `input` without its last axis; float64 if an argument holds float64, else float32.
 
-    %(linear_raises)s
+    %(raises)s
 
     Notes
     -----
@@ -250,11 +250,13 @@ def linear_top_k(
     indices : ndarray of int64
         Their classes.
 
-    %(linear_raises)s
+    %(raises)s
 
     Notes
     -----
-    %(linear_values)s Equal logits come by ascending class. NaN counts as the largest, as in a NumPy sort.
+    %(linear_values)s
+
+    Equal logits come by ascending class. NaN counts as the largest, as in a NumPy sort.
 
     Examples
     --------
