@@ -57,7 +57,9 @@ def test_module_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vastmax", "info", "--json"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert json.loads(done.stdout) == json.loads(json.dumps(vastmax.info()))
+    there, here = json.loads(done.stdout), json.loads(json.dumps(vastmax.info()))
+    assert there.pop("threads").keys() == here.pop("threads").keys()  # other tests have set them here
+    assert there == here
 
 
 def test_import_does_not_load_the_commands() -> None:

@@ -61,6 +61,10 @@ def test_rows_of_real_vocabularies(n: int, dtype: Any) -> None:
     check_row(logits(n, dtype, rows=1), n)
 
 
+def test_a_row_of_more_tiles_than_a_block_has_threads() -> None:
+    check_row(logits(600_000, np.float32, rows=1), None)
+
+
 def test_agrees_with_the_cpu_within_two_ulp(dtype: Any) -> None:
     x = np.concatenate([logits(3000, dtype, rows=8, sigma=sigma) for sigma in (0.1, 1, 4, 12, 40)])
     for call in (vastmax.softmax, vastmax.log_softmax, partial(vastmax.logsumexp, axis=-1)):
@@ -314,6 +318,20 @@ def test_off_their_boundaries(offset: int, dtype: Any) -> None:
         assert (out[8 - offset + x.size :] == 7).all()
     strided = logits(4100, dtype)[:, 1::2]
     same_bits(vastmax.softmax(ByDlpack(strided)).copy_to_host(), vastmax.softmax(strided.copy()))
+
+
+@pytest.mark.usefixtures("simulated")
+def test_offsets_beyond_32_bits() -> None:
+    room = np.zeros(3 << 30, np.float32)  # 12 GB that nobody touches
+    if room.nbytes < 2**33:
+        pytest.skip("no room")
+    x = np.lib.stride_tricks.as_strided(room, (2, 2000), (room.strides[0] << 31, 4))
+    x[:] = logits(2000, np.float32, rows=2)
+    want = vastmax.softmax(x.copy())
+    for call in (vastmax.softmax, partial(vastmax.softmax, where=ByDlpack(np.ones(x.shape, bool)))):
+        call(ByDlpack(x), out=ByDlpack(x[:, ::-1]))
+        same_bits(x[:, ::-1].copy(), want)
+        x[:] = x[:, ::-1].copy() * 0 + logits(2000, np.float32, rows=2)
 
 
 CALLS = {
