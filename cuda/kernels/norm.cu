@@ -44,7 +44,7 @@ VM_INLINE void store_sum(const RowOperands& a, std::int64_t row, const Norm& nor
 }
 
 template <class T, bool plain>
-VM_KERNEL(block_threads, blocks_for<T> - fewer_blocks)
+VM_KERNEL(block_threads, blocks_for<T> - 2 * fewer_blocks)
 short_kernel(RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
