@@ -113,7 +113,7 @@ map_kernel(RowOperands a, std::int64_t pieces, std::int64_t length, const RowPar
 
 // A row by one block; the second read finds it in the cache.
 template <template <class> class Formula, class T, bool plain>
-VM_KERNEL(block_threads, 2)
+VM_KERNEL(block_threads, 2 - fewer_blocks)
 block_kernel(RowOperands a, std::int64_t tiles) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   auto& params = *reinterpret_cast<RowParams*>(&scratch + 1);
