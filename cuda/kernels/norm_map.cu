@@ -72,7 +72,7 @@ map_kernel(Role role, RowOperands a, std::int64_t pieces, std::int64_t length, c
 
 // A row that is one tile, by one warp: read once, into registers.
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 3)
+VM_KERNEL(short_threads, 3 - fewer_blocks)
 short_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   constexpr int size = Group<T>::size;
@@ -107,7 +107,7 @@ short_kernel(Role role, RowOperands a) {
 }
 
 template <template <class, bool> class Formula, class T>
-VM_KERNEL(short_threads, 3)
+VM_KERNEL(short_threads, 3 - fewer_blocks)
 short_staged_kernel(Role role, RowOperands a) {
   using F = compute_t<T>;
   for (std::int64_t row = global_warp(); row < a.shape.count; row += global_warps()) {
