@@ -136,11 +136,27 @@ VM_SHARED double over_max(const Math& math, const Norm& norm, const Rest& rest) 
   return (norm.others.value() + rest()) / top;
 }
 
+// log(sum / e^max), 0 for a special row
 template <class Math, class Rest>
-VM_SHARED double log_sum(const Math& math, const Norm& norm, const Rest& rest) {
+VM_SHARED double log_over_max(const Math& math, const Norm& norm, const Rest& rest) {
+  return norm.special() ? 0 : math.log1p(over_max(math, norm, rest));
+}
+
+// With that logarithm: the one of the sum, and the one of the probability of a logit z.
+VM_SHARED double log_sum(const Norm& norm, double log) {
   if (norm.has_nan()) return __builtin_nan("");
   if (!norm.seen) return -infinity;
-  return norm.special() ? norm.max : norm.max + math.log1p(over_max(math, norm, rest));
+  return norm.special() ? norm.max : norm.max + log;
+}
+VM_SHARED double log_probability(const Norm& norm, double log, double z) {
+  if (norm.has_nan() || (norm.seen && norm.max == -infinity)) return __builtin_nan("");
+  if (!norm.seen) return -infinity;
+  if (norm.max == infinity) return z == infinity ? __builtin_nan("") : -infinity;
+  return (z - norm.max) - log;
+}
+template <class Math, class Rest>
+VM_SHARED double log_sum(const Math& math, const Norm& norm, const Rest& rest) {
+  return log_sum(norm, log_over_max(math, norm, rest));
 }
 
 // The logarithm of a sum of signed terms in the unit e^max, and the direction of the sum; `log` wants normal numbers.

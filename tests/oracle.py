@@ -454,6 +454,30 @@ def cross_entropy_grad(z: F64, a: Pair, z_loss: float = 0.0) -> tuple[Exact, F64
         return out, np.maximum(np.abs(Exact(*part, p.exp).float()), np.abs(a[0]))
 
 
+def entropy(z: F64) -> Exact:
+    """log sum e^(z - max) + sum p (max - z)."""
+    with np.errstate(all="ignore"):
+        r, p = _rows(z), softmax(z)
+        log = _log1p(r.others)
+        terms = _mul((p.hi, p.lo), _neg(r.gap))
+        terms = _where(p.hi == 0, (np.zeros_like(z), np.zeros_like(z)), terms)
+        # Both may be far below the smallest float64: in the unit of the second largest probability.
+        unit = np.where(np.isfinite(z) & ~r.top, p.exp, -(2**40)).max(-1)
+        unit = np.where(unit == -(2**40), 0, unit)
+        hi, lo = _sum(_plain(Exact(*terms, p.exp - unit[..., None])))
+        return _scaled_add(Exact(hi, lo, unit), log[..., 0])
+
+
+def kl_divergence(x: F64, z: F64) -> tuple[F64, F64]:
+    """sum p (log p - log q) of two finite arrays, in long double, and its largest term."""
+    with np.errstate(all="ignore"):
+        log_p, log_q = (np.asarray(_plain(log_softmax(a))) for a in (x, z))
+        gap = (log_p[0].astype(np.longdouble) - log_q[0]) + (log_p[1] - log_q[1])
+        p = np.exp(log_p[0].astype(np.longdouble)) * (1 + log_p[1].astype(np.longdouble))
+        terms = np.where(np.isneginf(x), 0, p * gap)
+        return terms.sum(-1).astype(np.float64), np.abs(terms).max(-1).astype(np.float64)
+
+
 def softcapped(x: Any, cap: float, compute: Any) -> F64:
     """c tanh(x / c), rounded once to the dtype computed in."""
     wide = np.asarray(x, np.float64).astype(np.longdouble)

@@ -60,6 +60,11 @@ def results() -> Iterator[tuple[str, Any]]:
             yield f"binary_cross_entropy/{key}", loss
             yield f"binary_cross_entropy gradient/{key}", grad
             target = np.arange(shape[0]) * 7919 % shape[1]
+            stats = vastmax.softmax_stats(x, target, top_n=1, temperature=t)
+            for field in ("entropy", "target_log_prob", "target_rank", "top_log_probs", "top_indices"):
+                yield f"softmax_stats {field}/{key}", getattr(stats, field)
+            yield f"selective_log_softmax/{key}", vastmax.selective_log_softmax(x, target)
+            yield f"kl_divergence/{key}", vastmax.kl_divergence(x, g)
             for way, goal, options in (
                 ("classes", target, {}),
                 ("every option", target, {"label_smoothing": 0.125, "z_loss": 0.01, "softcap": 8.0, "where": keep}),
@@ -75,7 +80,8 @@ def digests() -> dict[str, str]:
     found = {}
     for key, value in results():
         array = np.asarray(value)
-        array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)  # the sign and payload of NaN are free
+        if array.dtype.kind != "i":  # the sign and payload of NaN are free
+            array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)
         little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.kind == "f" else array
         found[key] = hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()[:32]
     return found

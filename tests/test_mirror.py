@@ -106,6 +106,7 @@ MODULES = [
             "softplus",
             "binary_cross_entropy",
             "cross_entropy",
+            "row_statistics",
             "special",
             "streaming",
             "linear",

@@ -20,6 +20,7 @@ import test_backward
 import test_binary_cross_entropy
 import test_cross_entropy
 import test_logsumexp
+import test_row_statistics
 import test_softmax
 import test_softplus
 import test_special_values
@@ -104,6 +105,14 @@ def checks_of(op: str, dtype: Any) -> Iterator[Test]:
         for options in ({"label_smoothing": 0.25}, {"z_loss": 0.125}, {"softcap": 4.0}, {"weight": 1}):
             yield lambda options=options: c.test_gradient_is_the_slope_of_the_loss(options)
         yield lambda: c.test_grad_output(dtype, -3.0)
+    if op == "softmax_stats":
+        r = test_row_statistics
+        for name in ("peaked", "certain", "tied", "normal_12", "masked", "extremes"):
+            yield lambda name=name: r.test_rows(dtype, name)
+        yield lambda: r.test_every_length(dtype, 4097)
+        yield lambda: r.test_axis_and_temperature(dtype, 1)
+        yield r.test_a_temperature_does_not_change_the_order
+        yield lambda: r.test_special_rows(dtype, 5000)
 
 
 def killed(op: str, mutant: Callable[..., Any], dtype: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -416,6 +425,53 @@ LOSSES: dict[str, Callable[..., Any]] = {
     ),
 }
 
+softmax_stats = vastmax.softmax_stats
+
+
+def changed(**fields: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """Statistics with some fields computed another way, from the right ones, the logits and the target."""
+
+    def whole(x: Any, target: Any = None, **o: Any) -> Any:
+        got = softmax_stats(x, target, **o)
+        made = {name: f(got, np.asarray(x), target) for name, f in fields.items() if o.get("axis", -1) == -1}
+        return got._replace(**{name: value for name, value in made.items() if getattr(got, name) is not None})
+
+    return whole
+
+
+def picked(x: Any, target: Any) -> Any:
+    return np.take_along_axis(x, np.asarray(target)[..., None], -1)
+
+
+STATISTICS: dict[str, Callable[..., Any]] = {
+    "ranks from 0": changed(target_rank=lambda s, x, t: None if t is None else s.target_rank - 1),
+    "ties before the target": changed(target_rank=lambda s, x, t: None if t is None else (x >= picked(x, t)).sum(-1)),
+    "last of the largest": changed(argmax=lambda s, x, t: x.shape[-1] - 1 - np.flip(x, -1).argmax(-1)),
+    "ties to the higher index": changed(
+        top_indices=lambda s, x, t: np.flip(np.argsort(x, -1, kind="stable"), -1)[..., : np.shape(s.top_indices)[-1]]
+    ),
+    "entropy with 0 log 0": changed(
+        entropy=lambda s, x, t: -(softmax(x) * np.log(softmax(x))).sum(-1).astype(s.lse.dtype)
+    ),
+    "entropy as lse less the mean": changed(
+        entropy=lambda s, x, t: s.lse - (softmax(x) * np.where(np.isneginf(x), 0, x)).sum(-1).astype(s.lse.dtype)
+    ),
+    "log of the probability": changed(
+        top_log_probs=lambda s, x, t: (
+            None
+            if s.top_indices is None
+            else np.log(np.take_along_axis(softmax(x), s.top_indices, -1)).astype(s.lse.dtype)
+        )
+    ),
+    "ignores temperature": lambda x, target=None, temperature=None, **o: softmax_stats(x, target, **o),
+    "order of the quotients": lambda x, target=None, temperature=None, **o: softmax_stats(
+        x if temperature is None else np.asarray(x) / temperature, target, **o
+    ),
+    "swallows NaN": lambda x, target=None, **o: softmax_stats(
+        np.where(np.isnan(x), -np.inf, x).astype(np.asarray(x).dtype), target, **o
+    ),
+}
+
 MUTANTS = [
     (op, name, mutant, dtype)
     for op, mutants, dtype in (
@@ -426,6 +482,7 @@ MUTANTS = [
         *((op, mutants, F64) for op, mutants in ELEMENTWISE_DOUBLE.items()),
         *((op, mutants, F32) for op, mutants in BACKWARD.items()),
         ("cross_entropy_with_grad", LOSSES, F32),
+        ("softmax_stats", STATISTICS, F32),
     )
     for name, mutant in mutants.items()
 ]
@@ -439,7 +496,7 @@ def test_mutant_is_killed(op: str, mutant: Callable[..., Any], dtype: Any, monke
 
 
 @pytest.mark.parametrize(
-    "op", ["softmax", "log_softmax", "logsumexp", *ELEMENTWISE, *BACKWARD, "cross_entropy_with_grad"]
+    "op", ["softmax", "log_softmax", "logsumexp", *ELEMENTWISE, *BACKWARD, "cross_entropy_with_grad", "softmax_stats"]
 )
 def test_the_library_itself_survives(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness does not fail by itself, which would make every mutant look killed."""

@@ -63,6 +63,46 @@ inline void bind_losses(py::module_& m) {
     });
     return std::pair(sum.loss, sum.weight);
   });
+  m.def("selective_log_softmax", [](const py::array& x, const py::array& ids, std::size_t width, Optional out,
+                                    const Optional& temperature, int threads, int isa) {
+    const std::size_t size = rows_of(x) * width;
+    const ConstView in = view(x);
+    const std::int64_t* wanted = classes("index", ids, size);
+    double* const to = written(doubles("out", out, size), out);
+    const RowOptions options = row_options(x, temperature, std::nullopt);
+    call(static_cast<std::size_t>(x.size()), threads, isa,
+         [&](const Exec& exec) { selective_log_softmax(in, wanted, width, to, options, exec); });
+  });
+  m.def("softmax_stats",
+        [](const py::array& x, const Optional& target, std::size_t top_n, Optional lse, Optional max, Optional argmax,
+           Optional entropy, Optional target_log_prob, Optional target_rank, Optional top_log_probs,
+           Optional top_indices, const Optional& temperature, int threads, int isa) {
+          const std::size_t rows = rows_of(x);
+          const ConstView in = view(x);
+          RowStats stats;
+          stats.target = classes("target", target, rows), stats.top_n = top_n;
+          stats.lse = written(doubles("lse", lse, rows), lse), stats.max = written(doubles("max", max, rows), max);
+          stats.entropy = written(doubles("entropy", entropy, rows), entropy);
+          stats.argmax = written(classes("argmax", argmax, rows), argmax);
+          if (target) {
+            stats.target_log_prob = written(doubles("target_log_prob", target_log_prob, rows), target_log_prob);
+            stats.target_rank = written(classes("target_rank", target_rank, rows), target_rank);
+          }
+          if (top_n > 0 && !(top_log_probs && top_indices)) throw std::invalid_argument("top_n needs its two outputs");
+          stats.top_log_probs = written(doubles("top_log_probs", top_log_probs, rows * top_n), top_log_probs);
+          stats.top_indices = written(classes("top_indices", top_indices, rows * top_n), top_indices);
+          const RowOptions options = row_options(x, temperature, std::nullopt);
+          call(static_cast<std::size_t>(x.size()), threads, isa,
+               [&](const Exec& exec) { softmax_stats(in, stats, options, exec); });
+        });
+  m.def("kl_divergence", [](const py::array& p, const py::array& q, Optional out, int threads, int isa) {
+    const std::size_t rows = rows_of(p);
+    const ConstView in = view(p), other = view(q);
+    double* const to = written(doubles("out", out, rows), out);
+    if (to == nullptr) throw std::invalid_argument("out is needed");
+    call(static_cast<std::size_t>(p.size()), threads, isa,
+         [&](const Exec& exec) { kl_divergence(in, other, to, exec); });
+  });
 }
 
 }  // namespace vastmax::python

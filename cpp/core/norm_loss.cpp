@@ -120,12 +120,6 @@ class NormLoss : NormMapRun {
 
   // --- a row
 
-  double loss_of(const Norm& norm, double log, double z) const {  // -log p
-    if (norm.has_nan() || (norm.seen && norm.max == -INFINITY)) return NAN;
-    if (!norm.seen) return INFINITY;
-    if (norm.max == INFINITY) return z == INFINITY ? NAN : INFINITY;
-    return (norm.max - z) + log;
-  }
   double loss_of(const Norm& norm, double log, const Blocks& blocks, double& weight) const {
     TwoSum gaps, sum;
     for (const Weighed& block : blocks) {
@@ -144,7 +138,7 @@ class NormLoss : NormMapRun {
                   RowParams& row) const {
     const auto left = [&] { return rest(norm, s, scratch); };
     const double over = norm.special() ? 0 : over_max(math(), norm, left), log = all_.log1p(over),
-                 lse = log_sum_of(norm, log);
+                 lse = log_sum(norm, log);
     if (loss_.lse != nullptr) loss_.lse[s.row] = lse;
     loss_.loss[s.row] = 0;
     if (left_out(s.row)) {
@@ -154,7 +148,7 @@ class NormLoss : NormMapRun {
     double weight = 0, total = blocks.empty() ? 0 : loss_of(norm, log, blocks, weight);
     each_pick(s.row, [&](std::size_t index, double pick) {
       weight += pick;
-      if (pick != 0 || norm.has_nan()) total += pick * loss_of(norm, log, logit(s, index));
+      if (pick != 0 || norm.has_nan()) total += pick * (0.0 - log_probability(norm, log, logit(s, index)));
     });
     if (loss_.z_loss != 0) total += loss_.z_loss * (lse * lse);
     loss_.loss[s.row] = row_weight(s.row) * total;
@@ -186,11 +180,6 @@ class NormLoss : NormMapRun {
                                              : row_params<float>(math(), false, norm, left, numerator);
     row.grad = usual ? std::ldexp(1.0, power) : scale;
     return row;
-  }
-  static double log_sum_of(const Norm& norm, double log) {
-    if (norm.has_nan()) return NAN;
-    if (!norm.seen) return -INFINITY;
-    return norm.special() ? norm.max : norm.max + log;
   }
   double factor(const Source& s) const {
     const double given = loss_.grad_output == nullptr ? 1 : loss_.grad_output[loss_.grad_output_per_row ? s.row : 0];

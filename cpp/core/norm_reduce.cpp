@@ -16,7 +16,7 @@ void NormReduce::run(const ConstView& x, const View& out, const RowOptions& o) {
   options(o);
   loop_.merge();
   reduce([&](const Norm& norm, const Source& s, Scratch& scratch) {
-    const double value = log_sum(math(), norm, [&] { return rest(norm, s, scratch); });
+    const double value = log_sum(norm, log_over_max(norm, s, scratch));
     store_number(y_.row(loop_, s.row), reduced(dtype_), value);
   });
 }

@@ -40,11 +40,18 @@ class NormRun : protected RowRun {
             where_.data == nullptr ? nullptr : reinterpret_cast<const std::uint8_t*>(where_.row(loop_, row)),
             temperature(row), row};
   }
-  bool plain() const { return x_.plain() && where_.data == nullptr && temperature_.data == nullptr && cap_ == 0; }
+  bool plain() const {
+    return x_.plain() && where_.data == nullptr && temperature_.data == nullptr && cap_ == 0 && narrow_ == nullptr;
+  }
 
   bool stage(const Source& s, std::size_t block, double shift, std::byte* to) const {
     const auto start = static_cast<std::int64_t>(block * block_);
-    return k_.stage(staging(s, start, shift), length(block), to);
+    if (narrow_ == nullptr) return k_.stage(staging(s, start, shift), length(block), to);
+    float narrow[scratch_bytes / sizeof(double)];
+    const bool live = narrow_->stage(staging(s, start, 0), length(block), reinterpret_cast<std::byte*>(narrow));
+    for (std::size_t i = 0; i < length(block); ++i)
+      store_number(to + i * sizeof(double), DType::float64, narrow[i] - shift);
+    return live;
   }
   Staging staging(const Source& s, std::int64_t start, double shift) const {
     return {s.x + start * x_.step,
@@ -66,22 +73,36 @@ class NormRun : protected RowRun {
   struct Nothing {
     void operator()(std::size_t, const Partial&, Scratch&) const {}
   };
+  template <class Also>
+  static TwoSum* gaps_of(const Also& also, std::size_t block) {
+    if constexpr (requires { also.gaps(block); })
+      return also.gaps(block);
+    else
+      return nullptr;
+  }
 
-  // The normaliser of one block.  `seen`: the mask left something in.
-  Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen) const {
+  // The normaliser of one block.  `seen`: the mask left something in.  `gaps`: see norm_entropy.
+  Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen,
+                     TwoSum* gaps = nullptr) const {
     Partial part;
     double unknown = NAN;
+    const auto normalise = [&](int staged, Bytes x, Bytes next, double& found) {
+      if (gaps != nullptr)
+        k_.norm_entropy[staged](x, length(block), next, found, part, *gaps);
+      else
+        k_.norm[brief_][staged](x, length(block), next, found, part);
+    };
     if (plain()) {
       seen = true;
-      k_.norm[brief_][0](at(s.x, x_, block), length(block), ahead, max, part);
+      normalise(0, at(s.x, x_, block), ahead, max);
     } else {
       seen |= stage(s, block, 0, scratch.in);
-      k_.norm[brief_][1](scratch.in, length(block), nullptr, unknown, part);
+      normalise(1, scratch.in, nullptr, unknown);
     }
     if (shifted(part.max) && std::isfinite(part.max)) {
       const double shift = part.max;
       stage(s, block, shift, scratch.in);
-      k_.norm[brief_][1](scratch.in, length(block), nullptr, unknown, part);
+      normalise(1, scratch.in, nullptr, unknown);
       part.max = shift;
     }
     return part;
@@ -91,6 +112,10 @@ class NormRun : protected RowRun {
 
   void merge(Norm& norm, const Partial& part, std::size_t block) const {
     norm.merge(part, block, [this](const Partial& from, const Partial& to) { return ratio(math(), from, to); });
+  }
+
+  double log_over_max(const Norm& norm, const Source& s, Scratch& scratch) const {
+    return vastmax::log_over_max(math(), norm, [&] { return rest(norm, s, scratch); });
   }
 
   double rest(const Norm& norm, const Source& s, Scratch& scratch) const {
@@ -118,7 +143,7 @@ class NormRun : protected RowRun {
   Norm norm_row(const Source& s, bool more, double& max, Scratch& scratch, const Also& also = {}) const {
     Norm norm = before(s.row);
     for (std::size_t b = 0; b < blocks_; ++b) {
-      const Partial part = norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen);
+      const Partial part = norm_block(s, b, ahead(s, b, more), max, scratch, norm.seen, gaps_of(also, b));
       also(b, part, scratch);
       merge(norm, part, b);
     }
@@ -131,7 +156,8 @@ class NormRun : protected RowRun {
     each_run(threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
       double max = NAN;
       for (std::size_t b = first; b < last; ++b) {
-        parts[b] = norm_block(s, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, scratch, seen[b]);
+        parts[b] =
+            norm_block(s, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, scratch, seen[b], gaps_of(also, b));
         also(b, parts[b], scratch);
       }
     });
@@ -254,9 +280,10 @@ class NormRun : protected RowRun {
   }
 
   RowOperand x_, y_;
-  const RowState* states_ = nullptr;  // what earlier calls saw of the rows
-  bool brief_ = false;                // the normaliser serves only to make 16-bit numbers
-  double cap_ = 0;                    // softcap of the logits, 0 for none
+  const RowState* states_ = nullptr;      // what earlier calls saw of the rows
+  bool brief_ = false;                    // the normaliser serves only to make 16-bit numbers
+  double cap_ = 0;                        // softcap of the logits, 0 for none
+  const DTypeKernels* narrow_ = nullptr;  // of float32 and narrower logits that are computed in float64
 };
 
 }  // namespace vastmax

@@ -75,6 +75,16 @@ struct DTypeKernels {
   // (e^z / sum * row.grad - weights * target) * slope; all inputs staged, slope may be null
   void (*loss_grad)(Bytes z, Bytes weights, Bytes slope, OutBytes y, std::size_t n, const RowParams& row, double target,
                     bool stream);
+  // row statistics: a normaliser with the sum of terms times how far they are below the block's largest logit, and
+  // `rest` with that sum
+  void (*norm_entropy[2])(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, TwoSum& gaps);
+  double (*rest_entropy)(Bytes staged, std::size_t n, double max, int ref, TwoSum& gaps);
+  // How many elements are at least `least`, and which are, from element `next` on, until `room` would not do.  NaN is.
+  std::size_t (*count_from[2])(Bytes x, std::size_t n, double least);
+  std::size_t (*find_from[2])(Bytes x, std::size_t n, double least, std::size_t& next, std::uint32_t* found,
+                              std::size_t room);
+  // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
+  void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
 
   // columns: `width` <= most_columns adjacent rows side by side, `pitch` bytes from one class to the next

@@ -12,6 +12,7 @@ void fill_norm(Kernels&);
 void fill_norm_map(Kernels&);
 void fill_norm_weighted(Kernels&);
 void fill_norm_loss(Kernels&);
+void fill_row_stats(Kernels&);
 void fill_columns(Kernels&);
 void fill_row_grad(Kernels&);
 void fill_elementwise(Kernels&);

@@ -8,6 +8,7 @@ void fill(Kernels& k) {
   fill_norm_map(k);
   fill_norm_weighted(k);
   fill_norm_loss(k);
+  fill_row_stats(k);
   fill_columns(k);
   fill_row_grad(k);
   fill_elementwise(k);

@@ -84,6 +84,8 @@ VM_INLINE __m256 not_less_piece(P32 a, P32 b) { return _mm256_cmp_ps(a.v, b.v, _
 VM_INLINE __m256d not_less_piece(P64 a, P64 b) { return _mm256_cmp_pd(a.v, b.v, _CMP_NLT_UQ); }
 VM_INLINE __m256 is_nan_piece(P32 a) { return _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q); }
 VM_INLINE __m256d is_nan_piece(P64 a) { return _mm256_cmp_pd(a.v, a.v, _CMP_UNORD_Q); }
+VM_INLINE unsigned bits_piece(__m256 m) { return static_cast<unsigned>(_mm256_movemask_ps(m)); }
+VM_INLINE unsigned bits_piece(__m256d m) { return static_cast<unsigned>(_mm256_movemask_pd(m)); }
 VM_INLINE P32 select_piece(__m256 m, P32 yes, P32 no) { return {_mm256_blendv_ps(no.v, yes.v, m)}; }
 VM_INLINE P64 select_piece(__m256d m, P64 yes, P64 no) { return {_mm256_blendv_pd(no.v, yes.v, m)}; }
 VM_INLINE P32 keep_piece(__m256 m, P32 a) { return {_mm256_and_ps(m, a.v)}; }

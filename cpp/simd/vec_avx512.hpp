@@ -89,6 +89,8 @@ VM_INLINE __mmask16 not_less_piece(P32 a, P32 b) { return _mm512_cmp_ps_mask(a.v
 VM_INLINE __mmask8 not_less_piece(P64 a, P64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_NLT_UQ); }
 VM_INLINE __mmask16 is_nan_piece(P32 a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q); }
 VM_INLINE __mmask8 is_nan_piece(P64 a) { return _mm512_cmp_pd_mask(a.v, a.v, _CMP_UNORD_Q); }
+VM_INLINE unsigned bits_piece(__mmask16 m) { return m; }
+VM_INLINE unsigned bits_piece(__mmask8 m) { return m; }
 VM_INLINE P32 select_piece(__mmask16 m, P32 yes, P32 no) { return {_mm512_mask_mov_ps(no.v, m, yes.v)}; }
 VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mov_pd(no.v, m, yes.v)}; }
 VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }

@@ -78,6 +78,13 @@ VM_INLINE uint32x4_t not_less_piece(P32 a, P32 b) { return vmvnq_u32(vcltq_f32(a
 VM_INLINE uint64x2_t not_less_piece(P64 a, P64 b) { return flip(vcltq_f64(a.v, b.v)); }
 VM_INLINE uint32x4_t is_nan_piece(P32 a) { return vmvnq_u32(vceqq_f32(a.v, a.v)); }
 VM_INLINE uint64x2_t is_nan_piece(P64 a) { return flip(vceqq_f64(a.v, a.v)); }
+VM_INLINE unsigned bits_piece(uint32x4_t m) {
+  constexpr uint32_t weight[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m, vld1q_u32(weight)));
+}
+VM_INLINE unsigned bits_piece(uint64x2_t m) {
+  return static_cast<unsigned>((vgetq_lane_u64(m, 0) & 1) | (vgetq_lane_u64(m, 1) & 2));
+}
 VM_INLINE P32 select_piece(uint32x4_t m, P32 yes, P32 no) { return {vbslq_f32(m, yes.v, no.v)}; }
 VM_INLINE P64 select_piece(uint64x2_t m, P64 yes, P64 no) { return {vbslq_f64(m, yes.v, no.v)}; }
 VM_INLINE P32 keep_piece(uint32x4_t m, P32 a) {

@@ -102,6 +102,7 @@ template <class F>
 VM_INLINE bool is_nan_piece(Piece<F> a) {
   return a.v != a.v;
 }
+VM_INLINE unsigned bits_piece(bool m) { return m; }
 template <class F>
 VM_INLINE Piece<F> select_piece(bool m, Piece<F> yes, Piece<F> no) {
   return m ? yes : no;

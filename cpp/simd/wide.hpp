@@ -120,6 +120,14 @@ VM_LIFT2(Mask, not_less, not_less)  // true for NaN
 VM_LIFT1(Mask, is_nan)
 VM_LIFT1(Wide, exponent_sqrt2)  // e with x = m 2^e, m in [sqrt(1/2), sqrt(2)); x finite, normal, > 0
 
+// Lane i in bit i, for up to 64 lanes.
+template <class P, int K>
+VM_INLINE std::uint64_t bits(Mask<P, K> m) {
+  static_assert(K * P::lanes <= 64);
+  std::uint64_t out = 0;
+  VM_EACH(i) out |= static_cast<std::uint64_t>(bits_piece(m.piece[i])) << (i * P::lanes);
+  return out;
+}
 template <class P, int K>
 VM_INLINE Wide<P, K> select(Mask<P, K> m, Wide<P, K> yes, Wide<P, K> no) {
   Wide<P, K> out;

@@ -22,6 +22,7 @@ from .linear import (
     linear_top_k,
 )
 from .logsumexp import logsumexp, logsumexp_backward
+from .row_statistics import SoftmaxStats, entropy, kl_divergence, selective_log_softmax, softmax_stats
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
     log_sigmoid,
@@ -38,6 +39,7 @@ __all__ = [
     "CrossEntropyResult",
     "LinearCrossEntropyResult",
     "LogSumExp",
+    "SoftmaxStats",
     "__version__",
     "active_isa",
     "available_isas",
@@ -45,9 +47,11 @@ __all__ = [
     "config",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entropy",
     "explain",
     "get_num_threads",
     "info",
+    "kl_divergence",
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "linear_logsumexp",
@@ -58,11 +62,13 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "logsumexp_backward",
+    "selective_log_softmax",
     "set_num_threads",
     "sigmoid",
     "sigmoid_backward",
     "softmax",
     "softmax_backward",
+    "softmax_stats",
     "softplus",
     "softplus_backward",
 ]

@@ -74,6 +74,27 @@ def cross_entropy(
     isa: int,
     /,
 ) -> tuple[float, float]: ...
+def selective_log_softmax(
+    x: _Array, ids: _Array, width: int, out: _Array, temperature: _Temperature, threads: int, isa: int, /
+) -> None: ...
+def softmax_stats(
+    x: _Array,
+    target: _Array | None,
+    top_n: int,
+    lse: _Array | None,
+    largest: _Array | None,
+    argmax: _Array | None,
+    entropy: _Array | None,
+    target_log_prob: _Array | None,
+    target_rank: _Array | None,
+    top_log_probs: _Array | None,
+    top_indices: _Array | None,
+    temperature: _Temperature,
+    threads: int,
+    isa: int,
+    /,
+) -> None: ...
+def kl_divergence(p: _Array, q: _Array, out: _Array, threads: int, isa: int, /) -> None: ...
 
 # Row states are dense float64 of shape (rows..., 8); `largest` and `log` have one number for each.
 def logsumexp_update(x: _Array, states: _Array, threads: int, isa: int, /) -> None: ...

@@ -83,6 +83,9 @@ target : array_like, or tuple of two
     counts twice.
 weight : array_like, optional
     :math:`w`, one for each class; 1 if not given.""",
+    "class_axis": """
+axis : int, default -1
+    Axis of the classes.""",
     "cross_entropy_options": """
 axis : int, default -1
     Axis of the :math:`K` classes.

@@ -7,7 +7,9 @@ The core takes what there is one of for each row as a dense array, rows in index
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from numbers import Real
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -123,7 +125,8 @@ def on_cpu(op: str, *arrays: object) -> None:
 
 def per_row(values: Array, rows: Rows, kind: np.dtype[Any], *more: int) -> Reduced:
     """Shape what the core found for each row for the user."""
-    return _arrays.unwrap(values.astype(kind, copy=False).reshape((*rows.result, *more)), None)
+    with np.errstate(all="ignore"):  # a float64 may not fit float32
+        return _arrays.unwrap(values.astype(kind, copy=False).reshape((*rows.result, *more)), None)
 
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
@@ -217,3 +220,100 @@ def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows
         raise ValueError(message(op, "grad_output", f"has shape {scale.shape}", f"{shape}, the shape of the loss"))
     dense = np.array(scale, F64, order="C")
     return dense.reshape(-1) if dense.ndim else dense
+
+
+class SoftmaxStats(NamedTuple):
+    """What `softmax_stats` returns."""
+
+    lse: Reduced
+    max: Reduced
+    argmax: Reduced
+    entropy: Reduced
+    target_log_prob: Reduced | None
+    target_rank: Reduced | None
+    top_log_probs: Array | None
+    top_indices: Array | None
+
+
+def softmax_stats(
+    logits: ArrayLike, target: ArrayLike | None, axis: int, top_n: int, temperature: ArrayLike | None
+) -> SoftmaxStats:
+    """Run softmax_stats."""
+    op = "softmax_stats"
+    on_cpu(op, logits, target)
+    x = _arrays.floats(op, "logits", logits)
+    rows = rows_along(op, "logits", x, axis)
+    if rows.classes == 0:
+        raise ValueError(message(op, "logits", f"has shape {x.shape}", "at least one class along axis"))
+    accepted = f"an int from 0 to {rows.classes}, the number of classes"
+    try:
+        n = index(top_n)
+    except TypeError:
+        raise TypeError(message(op, "top_n", f"is {top_n!r}", accepted)) from None
+    if not 0 <= n <= rows.classes:
+        raise ValueError(message(op, "top_n", f"is {top_n}", accepted))
+    ids = None if target is None else class_ids(op, "target", target, rows.result, rows)
+    t = rows.temperature(temperature)
+    rest = _call._options(op, rows.count, rows.classes, x.dtype)
+    lse, largest, entropies, log_prob = (np.empty(rows.count) for _ in range(4))
+    argmax, rank = (np.empty(rows.count, _INT64) for _ in range(2))
+    top_log_probs, top_indices = np.empty((rows.count, n)), np.empty((rows.count, n), _INT64)
+    found = (lse, largest, argmax, entropies, log_prob, rank, top_log_probs, top_indices)
+    _core.softmax_stats(rows.of(x), ids, n, *found, t, *rest)
+    kind = _arrays.reduction_dtype(x.dtype)
+    return SoftmaxStats(
+        per_row(lse, rows, kind),
+        per_row(largest, rows, kind),
+        per_row(argmax, rows, _INT64),
+        per_row(entropies, rows, kind),
+        None if ids is None else per_row(log_prob, rows, kind),
+        None if ids is None else per_row(rank, rows, _INT64),
+        per_row(top_log_probs, rows, kind, n) if n else None,
+        per_row(top_indices, rows, _INT64, n) if n else None,
+    )
+
+
+def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
+    """Run entropy."""
+    op = "entropy"
+    on_cpu(op, logits)
+    x = _arrays.floats(op, "logits", logits)
+    rows = rows_along(op, "logits", x, axis)
+    t = rows.temperature(temperature)
+    rest = _call._options(op, rows.count, rows.classes, x.dtype)
+    out = np.empty(rows.count)
+    _core.softmax_stats(rows.of(x), None, 0, None, None, None, out, None, None, None, None, t, *rest)
+    return per_row(out, rows, _arrays.reduction_dtype(x.dtype))
+
+
+def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
+    """Run selective_log_softmax."""
+    op = "selective_log_softmax"
+    on_cpu(op, logits, wanted)
+    x = _arrays.floats(op, "logits", logits)
+    rows = rows_along(op, "logits", x, axis)
+    shape = np.shape(wanted)
+    if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
+        accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
+        raise ValueError(message(op, "index", f"has shape {shape}", accepted))
+    ids = class_ids(op, "index", wanted, shape, rows)
+    t = rows.temperature(temperature)
+    rest = _call._options(op, rows.count, rows.classes, x.dtype)
+    width = shape[len(rows.result) :]
+    out = np.empty((rows.count, *width))
+    _core.selective_log_softmax(rows.of(x), ids, prod(width), out, t, *rest)
+    return per_row(out, rows, _arrays.reduction_dtype(x.dtype), *width)
+
+
+def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduced:
+    """Run kl_divergence."""
+    op = "kl_divergence"
+    on_cpu(op, p_logits, q_logits)
+    p, q = _arrays.alike(_arrays.floats(op, "p_logits", p_logits), _arrays.floats(op, "q_logits", q_logits))
+    rows = rows_along(op, "p_logits", p, axis)
+    if q.shape != p.shape:
+        raise ValueError(message(op, "q_logits", f"has shape {q.shape}", f"the shape of p_logits, {p.shape}"))
+    rest = _call._options(op, rows.count, rows.classes, p.dtype)
+    out = np.empty(rows.count)
+    _core.kl_divergence(rows.of(p), rows.of(q), out, *rest)
+    return per_row(out, rows, _arrays.reduction_dtype(p.dtype))

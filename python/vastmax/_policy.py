@@ -46,6 +46,10 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "binary_cross_entropy_with_logits": (2, 1, 0),
     "cross_entropy": (1, 0, 0),
     "cross_entropy_with_grad": (1, 1, 1),
+    "softmax_stats": (1, 0, 0),
+    "entropy": (1, 0, 0),
+    "selective_log_softmax": (1, 0, 0),
+    "kl_divergence": (2, 0, 0),
 }
 
 

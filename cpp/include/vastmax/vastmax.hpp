@@ -111,6 +111,26 @@ struct LossSum {
 LossSum cross_entropy(const ConstView& logits, const View* grad, const CrossEntropy&, const RowOptions& = {},
                       const Exec& = {});
 
+// log_softmax at `width` classes of each row: ids and out are dense, [rows, width]
+void selective_log_softmax(const ConstView& x, const std::int64_t* ids, std::size_t width, double* out,
+                           const RowOptions& = {}, const Exec& = {});
+
+// What softmax_stats finds about each row; arrays are dense, rows in index order, and may be null.
+struct RowStats {
+  double *lse = nullptr, *max = nullptr, *entropy = nullptr;
+  std::int64_t* argmax = nullptr;
+  const std::int64_t* target = nullptr;  // needed for the next two
+  double* target_log_prob = nullptr;
+  std::int64_t* target_rank = nullptr;  // 1 and how many logits are larger
+  std::size_t top_n = 0;                // the largest logits, ties to the lower index: [rows, top_n]
+  double* top_log_probs = nullptr;
+  std::int64_t* top_indices = nullptr;
+};
+void softmax_stats(const ConstView& x, const RowStats&, const RowOptions& = {}, const Exec& = {});
+
+// sum_j p_j (log p_j - log q_j) of the probabilities that two arrays of logits stand for; one for each row
+void kl_divergence(const ConstView& p, const ConstView& q, double* out, const Exec& = {});
+
 // Element-wise, any shape; beta belongs to softplus and is 1 elsewhere.
 void softplus(const ConstView& x, const View& out, double beta = 1, const Exec& = {});
 void sigmoid(const ConstView& x, const View& out, double beta = 1, const Exec& = {});

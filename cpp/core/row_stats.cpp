@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// softmax_stats: what one read of a row tells.  The normaliser takes the entropy's sum along; each block is then looked
+// through, while it is in cache, for logits larger than the target's and for the largest of all.
+#include <atomic>
+
+#include "core/norm_run.hpp"
+#include "core/top.hpp"
+
+namespace vastmax {
+namespace {
+
+class StatsRun : NormRun {
+ public:
+  StatsRun(const ConstView& x, const RowStats& stats, const Exec& exec)
+      : NormRun(x.dtype, x.shape, exec), stats_(stats) {}
+  void run(const ConstView& x, const RowOptions& o);
+
+ private:
+  struct Block {
+    Partial part;
+    TwoSum gaps;
+  };
+  struct Row {
+    std::vector<Block> blocks;
+    Top top;
+    double target = NAN;
+    std::atomic<std::size_t> above = 0;
+  };
+  // What norm_row and norm_parallel take along.
+  struct Along {
+    const StatsRun& run;
+    const Source& s;
+    Row& row;
+    bool in_order;
+    TwoSum* gaps(std::size_t block) const { return run.stats_.entropy == nullptr ? nullptr : &row.blocks[block].gaps; }
+    void operator()(std::size_t block, const Partial& part, Scratch& scratch) const {
+      row.blocks[block].part = part;
+      run.look(*this, block, part, scratch);
+    }
+  };
+
+  std::size_t wanted() const { return std::max<std::size_t>(stats_.top_n, stats_.argmax != nullptr); }
+  bool tempered() const { return temperature_.data != nullptr; }
+  // As the user gave it: a temperature may round two logits into one.
+  double raw(const Source& s, std::int64_t index) const {
+    Source as_given = s;
+    as_given.divisor = 1;
+    return logit(as_given, static_cast<std::size_t>(index));
+  }
+
+  void look(const Along& a, std::size_t block, const Partial& part, Scratch& scratch) const {
+    const bool any_nan = std::isnan(part.sum), known = !tempered() && !any_nan, ranks = stats_.target_rank != nullptr;
+    const bool count = ranks && !std::isnan(a.row.target) && !(known && part.max <= a.row.target);
+    if (!count && wanted() == 0) return;
+    Bytes x = scratch.in;
+    const bool staged = !x_.plain() || tempered();
+    if (staged) {
+      Source as_given = a.s;
+      as_given.divisor = 1;
+      stage(as_given, block, 0, scratch.in);
+    } else {
+      x = at(a.s.x, x_, block);
+    }
+    const std::size_t n = length(block);
+    if (count) a.row.above += count_above(x, staged, n, a.row.target);
+    if (wanted() == 0) return;
+    std::uint32_t found[most_found];
+    for (std::size_t next = 0; next < n;) {
+      const double least = threshold(a);
+      if (std::isnan(least) || (known && part.max < least)) return;
+      const std::size_t some = k_.find_from[staged](x, n, least, next, found, most_found);
+      const auto offer = [&] {
+        for (std::size_t i = 0; i < some; ++i)
+          a.row.top.offer({number(x, staged, found[i]), static_cast<std::int64_t>(block * block_ + found[i])});
+      };
+      if (a.in_order) {
+        offer();
+      } else {
+        const std::lock_guard lock(a.row.top.mutex);
+        offer();
+      }
+    }
+  }
+  std::size_t count_above(Bytes x, bool staged, std::size_t n, double value) const {
+    if (value < INFINITY) return k_.count_from[staged](x, n, Top::next_above(dtype_, value));
+    std::size_t nans = 0;
+    for (std::size_t i = 0; i < n; ++i) nans += std::isnan(number(x, staged, i));
+    return nans;
+  }
+  double threshold(const Along& a) const {
+    if (a.in_order) return a.row.top.least(dtype_, true);
+    const std::lock_guard lock(a.row.top.mutex);
+    return a.row.top.least(dtype_, false);
+  }
+  double number(Bytes x, bool staged, std::size_t i) const {
+    if (staged || x_.item == compute_size(dtype_)) return load_number(x + i * compute_size(dtype_), reduced(dtype_));
+    std::byte one[sizeof(double)];
+    k_.stage({x + i * x_.item, x_.step, nullptr, 0, 1, 0}, 1, one);
+    return load_number(one, reduced(dtype_));
+  }
+
+  // log(sum / e^max) + sum p (max - x): both of one sign.
+  double entropy(const Source& s, const Norm& norm, const Row& row, double log, Scratch& scratch) const {
+    if (n_ == 0) return 0;
+    if (norm.special()) return NAN;
+    const Partial top{norm.max, norm.top, norm.top_lost, norm.ref};
+    TwoSum sum;
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      const auto& [part, gaps] = row.blocks[b];
+      if (b == norm.where || part.sum == 0) continue;
+      const double in_its_unit = gaps.value() + (part.sum + part.lost) * (norm.max - part.max);
+      sum.add(in_its_unit * ratio(math(), part, top));
+    }
+    sum.add(gaps_of_top(s, norm, row, scratch));
+    return log + sum.value() / norm.sum();
+  }
+  // Where the largest logit is nearly all of the sum, what is left beside it has drowned.
+  double gaps_of_top(const Source& s, const Norm& norm, const Row& row, Scratch& scratch) const {
+    if (norm.sum() > 1.75 * top_of(math(), norm.max, norm.ref)) return row.blocks[norm.where].gaps.value();
+    const double shift = shifted(norm.max) ? norm.max : 0;
+    stage(s, norm.where, shift, scratch.in);
+    TwoSum gaps;
+    k_.rest_entropy(scratch.in, length(norm.where), norm.max - shift, norm.ref, gaps);
+    return gaps.value();
+  }
+
+  void begin(const Source& s, Row& row) const {
+    row.top.clear();
+    row.above = 0;
+    if (stats_.target != nullptr) row.target = raw(s, stats_.target[s.row]);
+  }
+  void finish(const Source& s, const Norm& norm, Row& row, Scratch& scratch) const {
+    const std::size_t r = s.row;
+    const double log = log_over_max(norm, s, scratch);
+    const auto put = [r](auto* to, auto value) {
+      if (to != nullptr) to[r] = value;
+    };
+    put(stats_.lse, log_sum(norm, log));
+    put(stats_.max, norm.has_nan() ? NAN : norm.max);
+    if (stats_.entropy != nullptr) stats_.entropy[r] = entropy(s, norm, row, log, scratch);
+    if (stats_.target_log_prob != nullptr)
+      stats_.target_log_prob[r] = log_probability(norm, log, logit(s, static_cast<std::size_t>(stats_.target[r])));
+    put(stats_.target_rank, static_cast<std::int64_t>(row.above) + 1);
+    const auto top = row.top.sorted();
+    if (!top.empty()) put(stats_.argmax, top.front().index);
+    for (std::size_t k = 0; k < stats_.top_n; ++k) {
+      const std::size_t to = r * stats_.top_n + k;
+      stats_.top_indices[to] = top[k].index;
+      stats_.top_log_probs[to] = log_probability(norm, log, logit(s, static_cast<std::size_t>(top[k].index)));
+    }
+  }
+  Row empty_row() const { return {std::vector<Block>(blocks_), Top(wanted())}; }
+
+  static constexpr std::size_t most_found = 64;
+  const RowStats& stats_;
+};
+
+void StatsRun::run(const ConstView& x, const RowOptions& o) {
+  x_ = operand(x);
+  options(o);
+  loop_.merge();
+  const std::size_t rows = loop_.count();
+  for (std::size_t r = 0; stats_.target != nullptr && r < rows; ++r)
+    if (stats_.target[r] < 0 || static_cast<std::size_t>(stats_.target[r]) >= n_)
+      throw std::invalid_argument("softmax_stats: a target is class " + std::to_string(stats_.target[r]) + " of " +
+                                  std::to_string(n_));
+  if (rows == 0) return;
+  const Plan plan = cut();
+  if (plan.strategy == Strategy::split) {
+    const KernelScope scope;
+    Scratch scratch;
+    for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
+      const Source s = source(r);
+      Row row = empty_row();
+      begin(s, row);
+      const Norm norm = norm_parallel(s, plan.threads, Along{*this, s, row, false});
+      if (!interrupted_) finish(s, norm, row, scratch);
+    }
+    return;
+  }
+  spread_runs(rows, rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+    Row row = empty_row();
+    double max = NAN;
+    for (std::size_t r = first; r < last; ++r) {
+      const Source s = source(r);
+      begin(s, row);
+      const Norm norm = norm_row(s, r + 1 < last, max, scratch, Along{*this, s, row, true});
+      finish(s, norm, row, scratch);
+    }
+  });
+}
+
+}  // namespace
+
+void softmax_stats(const ConstView& x, const RowStats& stats, const RowOptions& o, const Exec& exec) {
+  if (x.shape.empty()) throw std::invalid_argument("softmax_stats: x has no axis to reduce");
+  if (stats.top_n > static_cast<std::size_t>(x.shape.back()))
+    throw std::invalid_argument("softmax_stats: top_n is larger than the number of classes");
+  StatsRun(x, stats, exec).run(x, o);
+}
+
+}  // namespace vastmax
