@@ -2,6 +2,8 @@
 // softmax_stats: what one read of a row tells.  The normaliser takes the entropy's sum along; each block is then looked
 // through, while it is in cache, for logits larger than the target's and for the largest of all.
 #include <atomic>
+#include <bit>
+#include <functional>
 
 #include "core/norm_run.hpp"
 #include "core/top.hpp"
@@ -22,6 +24,7 @@ class StatsRun : NormRun {
   };
   struct Row {
     std::vector<Block> blocks;
+    std::vector<Glance> glances;  // one, or one for each block where threads share the row
     Top top;
     double target = NAN;
     std::atomic<std::size_t> above = 0;
@@ -31,11 +34,15 @@ class StatsRun : NormRun {
     const StatsRun& run;
     const Source& s;
     Row& row;
-    bool in_order;
-    TwoSum* gaps(std::size_t block) const { return run.stats_.entropy == nullptr ? nullptr : &row.blocks[block].gaps; }
+    bool in_order() const { return row.glances.size() == 1; }
+    Glance& at(std::size_t block) const { return row.glances[in_order() ? 0 : block]; }
+    Glance* glance(std::size_t block) const {
+      run.set_limits(*this, block, at(block));
+      return &at(block);
+    }
     void operator()(std::size_t block, const Partial& part, Scratch& scratch) const {
-      row.blocks[block].part = part;
-      run.look(*this, block, part, scratch);
+      row.blocks[block] = {part, at(block).gaps};
+      if (at(block).limits) run.look(*this, block, part, at(block), scratch);
     }
   };
 
@@ -48,47 +55,58 @@ class StatsRun : NormRun {
     return logit(as_given, static_cast<std::size_t>(index));
   }
 
-  void look(const Along& a, std::size_t block, const Partial& part, Scratch& scratch) const {
-    const bool any_nan = std::isnan(part.sum), known = !tempered() && !any_nan, ranks = stats_.target_rank != nullptr;
-    const bool count = ranks && !std::isnan(a.row.target) && !(known && part.max <= a.row.target);
-    if (!count && wanted() == 0) return;
-    Bytes x = scratch.in;
-    const bool staged = !x_.plain() || tempered();
-    if (staged) {
+  void set_limits(const Along& a, std::size_t block, Glance& glance) const {
+    glance.limits = stats_.target_rank != nullptr || wanted() > 0;
+    glance.count_from = glance.mark_from = INFINITY;
+    if (a.row.target < INFINITY) glance.count_from = Top::next_above(dtype_, a.row.target);
+    if (wanted() == 0) return;
+    const double least = threshold(a);
+    glance.mark_from = least == -INFINITY ? seed(a.s, block) : std::isnan(least) ? INFINITY : least;
+  }
+  // Before there is a threshold: what as many as are wanted of the first logits of a block reach.
+  double seed(const Source& s, std::size_t block) const {
+    const std::size_t some = std::max<std::size_t>(256, 8 * wanted());
+    if (some > length(block)) return -INFINITY;
+    alignas(64) std::byte staged[scratch_bytes];
+    k_.stage({s.x + static_cast<std::int64_t>(block * block_) * x_.step, x_.step, nullptr, 0, 1, 0}, some, staged);
+    std::vector<double> values(some);
+    for (std::size_t i = 0; i < some; ++i) {
+      const double value = load_number(staged + i * compute_size(dtype_), reduced(dtype_));
+      values[i] = std::isnan(value) ? INFINITY : value;
+    }
+    const auto nth = values.begin() + static_cast<std::ptrdiff_t>(wanted() - 1);
+    std::nth_element(values.begin(), nth, values.end(), std::greater<>());
+    return *nth;
+  }
+
+  void look(const Along& a, std::size_t block, const Partial& part, Glance& glance, Scratch& scratch) const {
+    const std::size_t n = length(block);
+    const bool again = tempered() || shifted(part.max), staged = !plain();
+    Bytes x = staged ? scratch.in : at(a.s.x, x_, block);
+    if (again) {
       Source as_given = a.s;
       as_given.divisor = 1;
-      stage(as_given, block, 0, scratch.in);
-    } else {
-      x = at(a.s.x, x_, block);
+      if (staged) stage(as_given, block, 0, scratch.in);
+      k_.glance[staged](x, n, glance);
     }
-    const std::size_t n = length(block);
-    if (count) a.row.above += count_above(x, staged, n, a.row.target);
+    if (stats_.target_rank != nullptr) a.row.above += count_above(x, staged, n, a.row.target, glance);
     if (wanted() == 0) return;
-    std::uint32_t found[most_found];
-    for (std::size_t next = 0; next < n;) {
-      const double least = threshold(a);
-      if (std::isnan(least) || (known && part.max < least)) return;
-      const std::size_t some = k_.find_from[staged](x, n, least, next, found, most_found);
-      const auto offer = [&] {
-        for (std::size_t i = 0; i < some; ++i)
-          a.row.top.offer({number(x, staged, found[i]), static_cast<std::int64_t>(block * block_ + found[i])});
-      };
-      if (a.in_order) {
-        offer();
-      } else {
-        const std::lock_guard lock(a.row.top.mutex);
-        offer();
+    std::unique_lock lock(a.row.top.mutex, std::defer_lock);
+    for (std::size_t w = 0; w * 64 < n; ++w)
+      for (std::uint64_t marks = glance.marks[w]; marks != 0; marks &= marks - 1) {
+        if (!a.in_order() && !lock.owns_lock()) lock.lock();
+        const std::size_t i = w * 64 + static_cast<std::size_t>(std::countr_zero(marks));
+        a.row.top.offer({number(x, staged, i), static_cast<std::int64_t>(block * block_ + i)});
       }
-    }
   }
-  std::size_t count_above(Bytes x, bool staged, std::size_t n, double value) const {
-    if (value < INFINITY) return k_.count_from[staged](x, n, Top::next_above(dtype_, value));
-    std::size_t nans = 0;
-    for (std::size_t i = 0; i < n; ++i) nans += std::isnan(number(x, staged, i));
+  std::size_t count_above(Bytes x, bool staged, std::size_t n, double value, const Glance& glance) const {
+    if (value < INFINITY) return glance.count;
+    std::size_t nans = 0;  // nothing else is above infinity
+    for (std::size_t i = 0; value == INFINITY && i < n; ++i) nans += std::isnan(number(x, staged, i));
     return nans;
   }
   double threshold(const Along& a) const {
-    if (a.in_order) return a.row.top.least(dtype_, true);
+    if (a.in_order()) return a.row.top.least(dtype_, true);
     const std::lock_guard lock(a.row.top.mutex);
     return a.row.top.least(dtype_, false);
   }
@@ -149,9 +167,10 @@ class StatsRun : NormRun {
       stats_.top_log_probs[to] = log_probability(norm, log, logit(s, static_cast<std::size_t>(top[k].index)));
     }
   }
-  Row empty_row() const { return {std::vector<Block>(blocks_), Top(wanted())}; }
+  Row empty_row(std::size_t glances) const {
+    return {std::vector<Block>(blocks_), std::vector<Glance>(glances), Top(wanted())};
+  }
 
-  static constexpr std::size_t most_found = 64;
   const RowStats& stats_;
 };
 
@@ -171,20 +190,20 @@ void StatsRun::run(const ConstView& x, const RowOptions& o) {
     Scratch scratch;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
       const Source s = source(r);
-      Row row = empty_row();
+      Row row = empty_row(std::max<std::size_t>(2, blocks_));
       begin(s, row);
-      const Norm norm = norm_parallel(s, plan.threads, Along{*this, s, row, false});
+      const Norm norm = norm_parallel(s, plan.threads, Along{*this, s, row});
       if (!interrupted_) finish(s, norm, row, scratch);
     }
     return;
   }
   spread_runs(rows, rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
-    Row row = empty_row();
+    Row row = empty_row(1);
     double max = NAN;
     for (std::size_t r = first; r < last; ++r) {
       const Source s = source(r);
       begin(s, row);
-      const Norm norm = norm_row(s, r + 1 < last, max, scratch, Along{*this, s, row, true});
+      const Norm norm = norm_row(s, r + 1 < last, max, scratch, Along{*this, s, row});
       finish(s, norm, row, scratch);
     }
   });

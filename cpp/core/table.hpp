@@ -42,6 +42,15 @@ struct Staging {
 
 inline constexpr std::size_t most_columns = 64;
 
+// What a row's statistics want of a block.  NaN is at least anything.
+struct Glance {
+  bool limits = false;  // whether the two are looked at
+  double count_from = 0, mark_from = 0;
+  TwoSum gaps;            // terms times how far they are below the block's largest logit
+  std::size_t count = 0;  // elements that are at least count_from
+  std::uint64_t marks[block_length(DType::float32) / 64];  // a bit for each that is at least mark_from
+};
+
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
 // always of the dtype. `ahead` is what will be read next; null for nothing.
 // `stream` writes past the caches.
@@ -75,14 +84,11 @@ struct DTypeKernels {
   // (e^z / sum * row.grad - weights * target) * slope; all inputs staged, slope may be null
   void (*loss_grad)(Bytes z, Bytes weights, Bytes slope, OutBytes y, std::size_t n, const RowParams& row, double target,
                     bool stream);
-  // row statistics: a normaliser with the sum of terms times how far they are below the block's largest logit, and
-  // `rest` with that sum
-  void (*norm_entropy[2])(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, TwoSum& gaps);
+  // row statistics: a normaliser and what is seen of the block on the way, unless the block is shifted or special
+  // (first index: gaps alone, or the limits too); `rest` with the sum of gaps
+  void (*norm_stats[2][2])(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, Glance& glance);
   double (*rest_entropy)(Bytes staged, std::size_t n, double max, int ref, TwoSum& gaps);
-  // How many elements are at least `least`, and which are, from element `next` on, until `room` would not do.  NaN is.
-  std::size_t (*count_from[2])(Bytes x, std::size_t n, double least);
-  std::size_t (*find_from[2])(Bytes x, std::size_t n, double least, std::size_t& next, std::uint32_t* found,
-                              std::size_t room);
+  void (*glance[2])(Bytes x, std::size_t n, Glance& glance);  // all but the gaps
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype

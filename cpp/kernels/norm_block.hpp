@@ -15,11 +15,12 @@ static bool has_nan(Bytes x, std::size_t n) {
          }).high != 0;
 }
 
-// What comes along: told the block's largest element, then all elements with their terms, in index order.
+// What comes along: told the block's largest element, then all elements with their terms, in index order; `left` of W
+// from element i on are inside the block, the others -inf.
 struct NothingElse {
   VM_MEMBER void begin(double) {}
   template <class W>
-  VM_MEMBER void add(W, W) {}
+  VM_MEMBER void add(std::size_t, std::size_t, W, W) {}
 };
 
 // The sum of terms times how far they are below the largest: what the entropy adds to logsumexp.
@@ -30,7 +31,7 @@ struct Gaps {
   Total sum;
   VM_MEMBER void begin(double max) { base = static_cast<F>(max); }
   template <class W>
-  VM_MEMBER void add(W x, W term) {
+  VM_MEMBER void add(std::size_t, std::size_t, W x, W term) {
     constexpr F least = static_cast<F>(sizeof(F) == 4 ? -0x1.fffffep127 : -0x1.fffffffffffffp1023);
     const W gap = term * (splat<W>(base) - max(splat<W>(least), x));  // 0 times a finite gap, for -inf
     VM_UNROLL(4)
@@ -52,7 +53,7 @@ VM_INLINE TwoSum exp_sum(Bytes x, std::size_t n, int ref, double max, Also& also
         const W v = load_up_to<W>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
         W term = exp_terms<terms>(v, splat<W>(static_cast<F>(ref)));
         if (terms == Terms::below_max) term = keep(v < splat<W>(static_cast<F>(max)), term);
-        also.add(v, term);
+        also.add(i, left, v, term);
         return term;
       });
 }

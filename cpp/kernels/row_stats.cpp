@@ -7,12 +7,79 @@
 
 namespace vastmax::VM_ISA {
 
+// How many elements are at least one limit, and which are at least another.
+template <class V>
+struct Limits {
+  using F = typename V::scalar;
+  F count_from, mark_from;
+  std::uint64_t* marks;
+  Batch<V> many = splat<Batch<V>>(0);
+  V few = splat<V>(0);
+
+  VM_MEMBER explicit Limits(Glance& glance)
+      : count_from(static_cast<F>(glance.count_from)),
+        mark_from(static_cast<F>(glance.mark_from)),
+        marks(glance.marks) {}
+  template <class W>
+  VM_MEMBER void add(std::size_t i, std::size_t left, W x) {
+    const W counted = keep(not_less(x, splat<W>(count_from)), splat<W>(1));
+    if constexpr (static_cast<int>(W::lanes) == static_cast<int>(Batch<V>::lanes))
+      many = many + counted;
+    else
+      few = few + counted;
+    std::uint64_t in = bits(not_less(x, splat<W>(mark_from)));
+    if constexpr (W::lanes == 64) {
+      marks[i / 64] = in;
+    } else {
+      if (left < W::lanes) in &= (std::uint64_t{1} << left) - 1;
+      marks[i / 64] = i % 64 == 0 ? in : marks[i / 64] | in << i % 64;
+    }
+  }
+  VM_MEMBER std::size_t count() const {
+    F total = 0;
+    for (const F each : Lanes<Batch<V>>(many).at) total += each;
+    for (const F each : Lanes<V>(few).at) total += each;
+    return static_cast<std::size_t>(total);
+  }
+};
+
+template <class V>
+struct GapsAndLimits : Gaps<V, Sum<V>>, Limits<V> {
+  VM_MEMBER explicit GapsAndLimits(Glance& glance) : Limits<V>(glance) {}
+  template <class W>
+  VM_MEMBER void add(std::size_t i, std::size_t left, W x, W term) {
+    Gaps<V, Sum<V>>::add(i, left, x, term);
+    Limits<V>::add(i, left, x);
+  }
+};
+
 template <class In>
-static void norm_entropy(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, TwoSum& gaps) {
+static void norm_gaps(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, Glance& glance) {
   using V = wide<compute_t<In>>;
-  Gaps<V, Sum<V>> sum;
-  normalise<In, Terms::exact>(x, n, ahead, max, out, sum);
-  gaps = sum.value();
+  Gaps<V, Sum<V>> seen;
+  normalise<In, Terms::exact>(x, n, ahead, max, out, seen);
+  glance.gaps = seen.value();
+}
+
+template <class In>
+static void norm_stats(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, Glance& glance) {
+  using V = wide<compute_t<In>>;
+  GapsAndLimits<V> seen(glance);
+  normalise<In, Terms::exact>(x, n, ahead, max, out, seen);
+  glance.gaps = seen.value(), glance.count = seen.count();
+}
+
+template <class In>
+static void glance(Bytes x, std::size_t n, Glance& glance) {
+  using V = wide<compute_t<In>>;
+  Limits<V> seen(glance);
+  const auto look = [&]<class W>(std::size_t i, std::size_t left, const W*) __attribute__((always_inline)) {
+    seen.add(i, left, load_up_to<W>(x + i * sizeof(In), left, -Number<typename V::scalar>::infinity, type<In>));
+  };
+  std::size_t i = 0;
+  for (; i + Batch<V>::lanes <= n; i += Batch<V>::lanes) look(i, std::size_t{Batch<V>::lanes}, type<Batch<V>>);
+  for (; i < n; i += V::lanes) look(i, n - i < V::lanes ? n - i : std::size_t{V::lanes}, type<V>);
+  glance.count = seen.count();
 }
 
 template <class F>
@@ -23,68 +90,6 @@ static double rest_entropy(Bytes staged, std::size_t n, double max, int ref, Two
   const double rest = exp_sum<F, V, Terms::below_max>(staged, n, ref, max, sum).value();
   gaps = sum.value();
   return rest;
-}
-
-// These passes run over cached blocks between two that wait for memory; so they ask for what comes after the next one.
-template <class In, class W>
-VM_INLINE void prefetch_after_next(Bytes at) {
-  prefetch_later(at + 2 * block_length(sizeof(In) == 8 ? DType::float64 : DType::float32) * sizeof(In),
-                 W::lanes * sizeof(In));
-}
-
-template <class In>
-static std::size_t count_from(Bytes x, std::size_t n, double least) {
-  using V = wide<compute_t<In>>;
-  using B = Batch<V>;
-  using F = typename V::scalar;
-  const auto counted = [least]<class W>(W v) __attribute__((always_inline)) {
-    return keep(not_less(v, splat<W>(static_cast<F>(least))), splat<W>(1));
-  };
-  B many = splat<B>(0);
-  V few = splat<V>(0);
-  std::size_t i = 0;
-  for (; i + B::lanes <= n; i += B::lanes) {
-    prefetch_after_next<In, B>(x + i * sizeof(In));
-    many = many + counted(load<B>(x + i * sizeof(In), type<In>));
-  }
-  for (; i < n; i += V::lanes) {
-    const std::size_t left = n - i < V::lanes ? n - i : V::lanes;
-    few = few + counted(load_first<V>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>));
-  }
-  F total = 0;
-  for (const F each : Lanes<B>(many).at) total += each;
-  for (const F each : Lanes<V>(few).at) total += each;
-  return static_cast<std::size_t>(total);
-}
-
-template <class In>
-static std::size_t find_from(Bytes x, std::size_t n, double least, std::size_t& next, std::uint32_t* found,
-                             std::size_t room) {
-  using V = wide<compute_t<In>>;
-  using B = Batch<V>;
-  using F = typename V::scalar;
-  static_assert(B::lanes <= 64);
-  std::size_t i = next, count = 0;
-  while (i < n) {
-    std::uint64_t in;
-    std::size_t step = B::lanes;
-    if (i + step <= n) {
-      prefetch_after_next<In, B>(x + i * sizeof(In));
-      in = bits(not_less(load<B>(x + i * sizeof(In), type<In>), splat<B>(static_cast<F>(least))));
-    } else {
-      step = n - i < V::lanes ? n - i : V::lanes;
-      const V v = load_first<V>(x + i * sizeof(In), step, -Number<F>::infinity, type<In>);
-      in = bits(not_less(v, splat<V>(static_cast<F>(least)))) & ((std::uint64_t{1} << step) - 1);
-    }
-    if (in != 0) {
-      if (count + static_cast<std::size_t>(__builtin_popcountll(in)) > room) break;
-      for (; in != 0; in &= in - 1)
-        found[count++] = static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(__builtin_ctzll(in));
-    }
-    i += step;
-  }
-  next = i;
-  return count;
 }
 
 VM_INLINE void add_gaps(Dot (&sum)[2], int half, F64 term, F64 x, F64 z, F64 x_base, F64 z_base) {
@@ -119,10 +124,10 @@ static void divergence(Bytes x, Bytes z, std::size_t n, double x_base, double z_
 void fill_row_stats(Kernels& k) {
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
-    to.norm_entropy[0] = norm_entropy<T>, to.norm_entropy[1] = norm_entropy<F>;
+    to.norm_stats[0][0] = norm_gaps<T>, to.norm_stats[0][1] = norm_gaps<F>;
+    to.norm_stats[1][0] = norm_stats<T>, to.norm_stats[1][1] = norm_stats<F>;
     to.rest_entropy = rest_entropy<F>;
-    to.count_from[0] = count_from<T>, to.count_from[1] = count_from<F>;
-    to.find_from[0] = find_from<T>, to.find_from[1] = find_from<F>;
+    to.glance[0] = glance<T>, to.glance[1] = glance<F>;
     to.divergence = divergence<F>;
   });
 }

@@ -165,6 +165,8 @@ def _in_other_setting(case: Case, name: str) -> Case:
         return replace(case, dtype=name)
     if name == "last axis":
         return replace(case, axis=-1, shape=case.shape[::-1])
+    if name == "logsumexp":
+        return replace(case, op=name)
     return replace(case, isa=name)
 
 

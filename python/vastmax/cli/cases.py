@@ -2,7 +2,7 @@
 """What `bench` measures, and the bars that it holds vastmax to.
 
 A bar is the largest ratio of our time to another's that passes. "float32", "last axis" and "avx512" stand for vastmax
-itself in another setting, "1 us" for that time.
+itself in another setting, "logsumexp" for that op of it, "1 us" for that time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 ONE_MICROSECOND = "1 us"
-OTHER_SETTINGS = ("float32", "last axis", "avx512")
+OTHER_SETTINGS = ("float32", "last axis", "avx512", "logsumexp")
 
 
 class Bar(NamedTuple):
@@ -121,6 +121,14 @@ TABLE = (
     ),
     Case("log_softmax", (64, _VOCABULARY)),
     Case("softmax_backward", (64, _VOCABULARY)),
+    Case("cross_entropy", (256, _VOCABULARY), bars=(Bar("read roof", 1.3), faster("torch", 4)), quick=True),
+    Case("cross_entropy_with_grad", (256, _VOCABULARY), bars=(Bar("copy roof", 2.2), faster("torch", 5))),
+    *(
+        Case(op, (256, _VOCABULARY), "bfloat16", bars=(Bar("float32", 0.75),), peers=False)
+        for op in ("cross_entropy", "cross_entropy_with_grad")
+    ),
+    Case("softmax_stats", (256, _VOCABULARY), bars=(Bar("logsumexp", 1.5),), peers=False),
+    Case("selective_log_softmax", (256, _VOCABULARY), bars=(Bar("logsumexp", 1.1),), peers=False),
     Case("softmax", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
     Case("logsumexp", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
     *_sixteen_bit("float16"),

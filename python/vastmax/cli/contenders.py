@@ -30,9 +30,20 @@ if TYPE_CHECKING:
 
 PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels")
 ROOFS = ("read roof", "copy roof", "streamed copy")
-REDUCTIONS = ("logsumexp",)
+REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax")
 GRADIENTS = ("softmax_backward",)
-OPS = ("softmax", "log_softmax", *REDUCTIONS, "softplus", "sigmoid", "log_sigmoid", *GRADIENTS)
+WITH_TARGET = ("cross_entropy", "cross_entropy_with_grad", "softmax_stats", "selective_log_softmax")
+OPS = (
+    "softmax",
+    "log_softmax",
+    *REDUCTIONS,
+    "cross_entropy_with_grad",
+    "softplus",
+    "sigmoid",
+    "log_sigmoid",
+    *GRADIENTS,
+)
+TOP_N = 20  # of softmax_stats
 
 
 class Arrays(NamedTuple):
@@ -51,7 +62,10 @@ def installed(names: tuple[str, ...]) -> dict[str, str | None]:
 def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     """Return a call of vastmax, into `out` if asked."""
     function = getattr(vastmax, op)
-    options = {"out": arrays.out} if into else {}
+    options: dict[str, Any] = {"out": arrays.out} if into else {}
+    if op in WITH_TARGET:
+        more = {"top_n": TOP_N} if op == "softmax_stats" else {}
+        return partial(function, arrays.x, _target(arrays.x, axis), axis=axis, **more, **options)
     if op in GRADIENTS:
         return partial(function, arrays.x, arrays.y, axis, **options)
     if op in _ELEMENT_WISE:
@@ -59,6 +73,13 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     if arrays.x.ndim == 1 and not into:
         return partial(function, arrays.x)
     return partial(function, arrays.x, axis, **options)
+
+
+def _target(x: Array, axis: int) -> Array:
+    """Return a class for each row, all over the classes."""
+    shape = np.delete(x.shape, axis)
+    ids: Array = np.arange(np.prod(shape)).reshape(shape) * 7919 % x.shape[axis]
+    return ids
 
 
 _ELEMENT_WISE = ("softplus", "sigmoid", "log_sigmoid")
@@ -102,6 +123,8 @@ def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
     x, y, out = map(_tensor, arrays)
     if op == "softmax_backward":
         return partial(torch.ops.aten._softmax_backward_data.out, x, y, axis, x.dtype, grad_input=out)
+    if op in WITH_TARGET:
+        return None
     if op in REDUCTIONS:
         result = torch.empty([n for i, n in enumerate(x.shape) if i != axis % x.ndim], dtype=x.dtype)
         return partial(torch.logsumexp, x, (axis,), out=result)
@@ -118,10 +141,28 @@ def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
 def _torch(op: str, arrays: Arrays, axis: int) -> Call | None:
     import torch
 
+    torch.set_num_threads(vastmax.get_num_threads())
+    if op in ("cross_entropy", "cross_entropy_with_grad") and axis in (-1, 1) and arrays.x.ndim == 2:
+        return _torch_loss(op, arrays, axis)
     if op not in ("softmax", "log_softmax"):
         return None  # others are timed with out= alone
-    torch.set_num_threads(vastmax.get_num_threads())
     return partial(getattr(torch, op), _tensor(arrays.x), axis)
+
+
+def _torch_loss(op: str, arrays: Arrays, axis: int) -> Call:
+    import torch
+
+    target = torch.from_numpy(_target(arrays.x, axis))
+    if op == "cross_entropy":
+        return partial(torch.nn.functional.cross_entropy, _tensor(arrays.x), target)
+    logits = _tensor(arrays.x).requires_grad_()
+
+    def forward_and_backward() -> object:
+        logits.grad = None
+        torch.nn.functional.cross_entropy(logits, target).backward()  # type: ignore[no-untyped-call]
+        return logits.grad
+
+    return forward_and_backward
 
 
 _ONNX = {
