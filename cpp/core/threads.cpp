@@ -73,6 +73,7 @@ class Pool {
   bool run(Job& job, int helpers, const Exec& exec) {
     if (busy_.exchange(true, std::memory_order_acquire)) return run_alone(job, exec);  // another Python thread has it
     grow(helpers);
+    leave_the_core_of_the_caller();
     {
       const std::lock_guard lock(mutex_);
       job_ = &job;
@@ -123,12 +124,29 @@ class Pool {
   void grow(int helpers) {
     while (size_ < helpers) {
       try {
-        std::thread([this, seat = static_cast<std::size_t>(size_ + 1)] { help(seat); }).detach();
+        std::thread helper([this, seat = static_cast<std::size_t>(size_ + 1)] { help(seat); });
+        helpers_[static_cast<std::size_t>(size_) % most_placed] = helper.native_handle();
+        helper.detach();
+        left_ = -1;
       } catch (const std::system_error&) {
         return;  // no thread to be had: the caller does the work
       }
       ++size_;
     }
+  }
+
+  // A helper that wakes on the caller's core waits for it.  The scheduler does that to it where every other core is
+  // taken by a thread that waits in a loop, as those of a BLAS do after each product (docs/measured.md).
+  void leave_the_core_of_the_caller() {
+    const int core = sched_getcpu();
+    if (core == left_ || core < 0 || core >= CPU_SETSIZE) return;
+    left_ = core;
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) != 0) return;
+    CPU_CLR(core, &cores);
+    if (CPU_COUNT(&cores) == 0) return;
+    for (int i = 0; i < std::min<int>(size_, most_placed); ++i)
+      pthread_setaffinity_np(helpers_[i], sizeof cores, &cores);
   }
 
   void help(std::size_t seat) {
@@ -157,6 +175,9 @@ class Pool {
   std::atomic<int> working_{0};
   Job* job_ = nullptr;
   int openings_ = 0, size_ = 0;
+  static constexpr int most_placed = 256;
+  pthread_t helpers_[most_placed];
+  int left_ = -1;  // the core that the helpers keep off
 };
 
 // Never destroyed: helpers sleep in it until the process ends.  A forked child has no helpers, so it forgets the pool

@@ -20,7 +20,7 @@ PIECE = 1 << 24
 
 # Tiles of logits that a matrix product makes: rows, bytes, and classes at most; docs/measured.md.
 TILE_ROWS = 1024
-TILE_BYTES = 24 << 20
+TILE_BYTES = 16 << 20
 TILE_WIDTH = 16384
 
 # Logits that are kept for their gradients, and rows that are worth more than keeping all of theirs.
