@@ -207,6 +207,46 @@ def test_pickle_and_copy_are_independent() -> None:
         np.testing.assert_array_equal(twin.value, state.__class__((2, 3), np.float64).update(x).update(x + 1).value)
 
 
+def test_pickled_into_a_message() -> None:
+    """Protocol 5 leaves the numbers where the message has them: read-only, at any address."""
+    x = inputs.integer_logits(56, (3, 500))
+    state = LogSumExp(3, np.float64).update(x)
+    buffers: list[Any] = []
+    head = pickle.dumps(state, protocol=5, buffer_callback=buffers.append)
+    message = b"." + b"".join(bytes(b.raw()) for b in buffers)
+    twin = pickle.loads(head, buffers=[memoryview(message)[1:]])
+    np.testing.assert_array_equal(twin.normalize(x), state.normalize(x))
+    merged = LogSumExp(3, np.float64).update(x).merge(twin)
+    np.testing.assert_array_equal(merged.value, LogSumExp(3, np.float64).update(x).merge(state).value)
+    np.testing.assert_array_equal(twin.update(x).value, LogSumExp(3, np.float64).update(x).update(x).value)
+
+
+def test_numbers_of_a_state() -> None:
+    x = inputs.integer_logits(57, (2, 3, 500))
+    x[0, 0] = NAN
+    x[0, 1] = -INF
+    x[0, 2, 7] = INF
+    state = LogSumExp((2, 3), np.float64).update(x)
+    numbers = state.states
+    assert (numbers.shape, numbers.dtype) == ((2, 3, 8), np.float64)
+    twin = LogSumExp.from_states(numbers, np.float64)
+    numbers[...] = 0
+    for one in (state, twin):
+        assert (one.shape, one.dtype) == ((2, 3), np.float64)
+        np.testing.assert_array_equal(one.value, vastmax.logsumexp(x, axis=-1))
+    np.testing.assert_array_equal(twin.update(x).value, state.update(x).value)
+    assert LogSumExp.from_states(LogSumExp().states).value == -INF
+    assert LogSumExp.from_states(np.asfortranarray(state.states)[:, ::-1]).merge(LogSumExp((2, 3))).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "numbers", [np.zeros(7), np.zeros((8, 2)), np.zeros(8, "f4"), 1.0, np.full(8, 1e300), np.full(8, NAN)]
+)
+def test_numbers_that_are_no_state(numbers: Any) -> None:
+    with pytest.raises(ValueError, match=r"LogSumExp.from_states: states .*; accepted: "):
+        LogSumExp.from_states(numbers)
+
+
 def test_merging_leaves_the_other_alone() -> None:
     a, b = LogSumExp().update([1.0, 2.0]), LogSumExp().update([5.0])
     before = b.value

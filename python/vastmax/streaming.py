@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _EVERYTHING = slice(None)
 _NUMBERS = 8  # of a row's state, in float64: RowState in cpp/include/vastmax/vastmax.hpp
+_REFERENCE, _MOST = 6, 1 << 20  # its exponent `ref`, and far more than any is
 
 
 class LogSumExp:
@@ -90,6 +91,38 @@ class LogSumExp:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of `value`."""
         return self._dtype
+
+    @property
+    def states(self) -> Array:
+        """A copy of the state for whoever carries it elsewhere: float64, of shape ``(*shape, 8)``."""
+        return self._states.copy()
+
+    @classmethod
+    def from_states(cls, states: ArrayLike, dtype: DTypeLike = np.float32) -> Self:
+        """Return the state that `states` is a copy of.
+
+        Parameters
+        ----------
+        states : array_like
+            What `LogSumExp.states` gave, here or in another process. Other numbers have no meaning.
+        dtype : dtype, default float32
+            That of `value`.
+
+        Returns
+        -------
+        LogSumExp
+            A state of its own.
+        """
+        op = "LogSumExp.from_states"
+        numbers = _arrays.as_given(op, "states", states)
+        if numbers.dtype != _arrays.F64 or numbers.shape[-1:] != (_NUMBERS,):
+            given = f"has dtype {numbers.dtype} and shape {numbers.shape}"
+            raise ValueError(message(op, "states", given, f"float64 of shape (..., {_NUMBERS})"))
+        if not (np.abs(numbers[..., _REFERENCE]) <= _MOST).all():  # C++ makes an int of it
+            raise ValueError(message(op, "states", "hold other numbers", "what LogSumExp.states gave"))
+        self = cls(numbers.shape[:-1], dtype)
+        self._states[...] = numbers
+        return self
 
     @property
     def value(self) -> Reduced:
@@ -195,6 +228,13 @@ class LogSumExp:
         largest, log = np.empty(self._shape), np.empty(self._shape)
         _core.logsumexp_value(self._states, largest, log, _config.current().isa)
         return largest, log
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._states = self._states.copy()  # from a message it may be unaligned
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self._states.nbytes
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self._shape}, dtype={self._dtype})"
