@@ -198,6 +198,11 @@ class Rows:
         self.count = prod(self.result)
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes that a row spans."""
+        return self._axes
+
+    @property
     def merging(self) -> bool:
         """Whether a row spans several axes, so that `of` may have to copy."""
         return len(self._axes) > 1

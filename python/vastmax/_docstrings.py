@@ -159,6 +159,21 @@ Accuracy: that of the matrix product, in float32, or float64 if an argument hold
 ULP of the loss. The same bits for the same BLAS, CPU type and shapes.
 
 Special values: those of `logsumexp`. The mean of no rows is NaN, their sum 0.""",
+    "dask_x": """
+x : dask.array.Array
+    Logits, cut along any axes; dtypes as in `vastmax.softmax`.""",
+    "dask_raises": """
+Raises
+------
+ImportError
+    If Dask is not installed.
+TypeError
+    If an argument is of the wrong kind.
+ValueError
+    If the shape or value of an argument is not as above.""",
+    "dask_bits": """
+The bits do not depend on scheduler or workers. Where every chunk but the last holds a multiple of 4096
+classes, chunks show in the last bits of float64 alone, where merging rounds.""",
     "gradient": """
 out : ndarray, optional
     Where to write: the shape and dtype of the result. May be either input.

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows whose classes are spread over shards: what each shard tells of a row, and what follows from all of them.
+
+Whatever carries it from shard to shard: `vastmax.dask`.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from . import _arrays
+from ._arrays import F64, Rows
+from .errors import message
+from .streaming import LogSumExp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array, Axis
+
+    class Mergeable(Protocol):
+        """What a shard tells, and how another one joins in."""
+
+        def merge(self, other: Self) -> Self: ...
+
+    T = TypeVar("T", bound=Mergeable)
+
+IGNORE_INDEX = -100
+_BUFFER = 1 << 13  # elements
+
+
+def engine(module: str, package: str, extra: str) -> Any:  # noqa: ANN401 - a module without types
+    """Import what carries the shards, or say how to install it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(f'vastmax.{extra} needs {package}: pip install "vastmax[{extra}]"') from error
+
+
+def merged(parts: Sequence[T]) -> T:
+    """Return what the shards, in this order, tell together; each stays as it is."""
+    whole = deepcopy(parts[0])
+    for part in parts[1:]:
+        whole.merge(part)
+    return whole
+
+
+def state_of(shard: ArrayLike, axis: Axis, dtype: np.dtype[Any]) -> LogSumExp:
+    """Return the normaliser of one shard."""
+    return LogSumExp(Rows("logsumexp", np.shape(shard), axis).result, dtype).update(shard, axis)
+
+
+class Seen(NamedTuple):
+    """What a shard tells of rows with targets."""
+
+    ids: Array  # int64, the target of each row, or IGNORE_INDEX
+    state: LogSumExp
+    target: Array  # float64, the target's logit on the shard that owns it, 0 elsewhere
+
+    def merge(self, other: Seen) -> Seen:
+        """Take in another shard's."""
+        self.state.merge(other.state)
+        self.target[...] += other.target
+        return self
+
+    def losses(self) -> Array:
+        """Return logsumexp minus the target's logit in float64, 0 where the row is ignored."""
+        largest, log = self.state.parts()  # apart: near certainty their sum would round log away
+        with np.errstate(all="ignore"):
+            loss = (largest - self.target) + log
+        return np.where(self.ids == IGNORE_INDEX, 0.0, loss)
+
+
+def seen(shard: Array, axis: int, ids: Array, start: int, dtype: np.dtype[Any]) -> Seen:
+    """Return what a shard whose first class is `start` tells."""
+    rows = np.moveaxis(shard, axis, -1)
+    at = ids - start
+    mine = (at >= 0) & (at < rows.shape[-1])
+    target = np.zeros(ids.shape)
+    if mine.any():
+        logits = np.take_along_axis(rows, np.where(mine, at, 0)[..., None], -1)[..., 0]
+        target[mine] = logits[mine].astype(F64)
+    return Seen(ids, state_of(shard, axis, dtype), target)
+
+
+def log_probabilities(shard: ArrayLike, state: LogSumExp, axis: Axis) -> Array:
+    """Return a shard's part of the log_softmax of all shards, whose normaliser is `state`."""
+    x = _arrays.floats("log_softmax", "x", shard)
+    kept = Rows("log_softmax", x.shape, axis).kept
+    largest, log = (part.reshape(kept) for part in state.parts())
+    y = _arrays.like(x)
+    with (
+        np.errstate(all="ignore"),
+        np.nditer(
+            [x, largest, 0.0 - log, y],  # so that no result is -0
+            ["external_loop", "buffered", "zerosize_ok"],
+            [["readonly"], ["readonly"], ["readonly"], ["writeonly"]],
+            op_dtypes=[F64] * 4,
+            casting="unsafe",  # to 16 bits
+            buffersize=_BUFFER,
+        ) as blocks,
+    ):
+        for logits, most, rest, out in blocks:
+            np.subtract(logits, most, out=out)
+            out += rest
+    return y
+
+
+def check_target(op: str, dtype: np.dtype[Any], shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
+    """Check the kind and shape of targets that are classes."""
+    if dtype.kind not in "iu":
+        raise TypeError(message(op, "target", f"has dtype {dtype}", "integers, the class of each row"))
+    if shape != rows:
+        raise ValueError(message(op, "target", f"has shape {shape}", f"the shape of the rows, {rows}"))
+
+
+def integers(op: str, target: ArrayLike, rows: tuple[int, ...]) -> Array:
+    """Return targets that are classes, their range unchecked."""
+    ids = _arrays.as_given(op, "target", target)
+    if ids.size == 0 and not isinstance(target, np.ndarray):
+        ids = ids.astype(np.int64)  # NumPy takes [] for floats
+    check_target(op, ids.dtype, ids.shape, rows)
+    return ids
+
+
+def class_ids(op: str, ids: Array, classes: int, first: tuple[int, ...] = ()) -> Array:
+    """Check the range of targets, the first of which belongs to the row `first`, and return them as int64."""
+    outside = ((ids < 0) | (ids >= classes)) & (ids != IGNORE_INDEX)
+    if outside.any():
+        where = tuple(int(i) for i in np.argwhere(outside)[0])
+        row = tuple(i + j for i, j in zip(where, first, strict=True)) if first else where
+        at = f" at row {row[0] if len(row) == 1 else row}" if row else ""
+        accepted = f"0 to {classes - 1}, as there are {classes} classes" if classes else "nothing: no classes"
+        raise IndexError(message(op, "target", f"is {ids[where]}{at}", f"{accepted}, or {IGNORE_INDEX}, ignored"))
+    return ids.astype(np.int64)
