@@ -39,7 +39,7 @@ def ops() -> list[tuple[str, str]]:
 
 def functions() -> dict[str, Any]:
     public = {name: getattr(vastmax, name) for name in vastmax.__all__}
-    for module in (vastmax.special, vastmax.dask):
+    for module in (vastmax.special, vastmax.dask, vastmax.mpi):
         home = module.__name__.removeprefix("vastmax.")
         public |= {f"{home}.{name}": getattr(module, name) for name in module.__all__}
     return {name: value for name, value in public.items() if inspect.isfunction(value)}

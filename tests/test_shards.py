@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds with and without Dask."""
+"""What holds with and without Dask and MPI."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.any_isa
 
 CALLS = {
     "dask": ["logsumexp(x)", "softmax(x)", "log_softmax(x)", "cross_entropy(x, [0])", "top_k(x, 1)"],
+    "mpi": ["logsumexp(x, None)", "softmax(x, None)", "cross_entropy(x, [0], None, vocab_start=0)"],
 }
 
 
@@ -23,11 +24,11 @@ def test_modules_cost_nothing_before_the_first_call(name: str) -> None:
     subprocesses.run(
         """
         import sys, vastmax
-        assert not {"vastmax.dask"} & set(sys.modules)
+        assert not {"vastmax.dask", "vastmax.mpi"} & set(sys.modules)
         module = getattr(vastmax, sys.argv[1])
         assert module.__name__ == "vastmax." + sys.argv[1]
         assert sys.argv[1] in dir(vastmax)
-        assert not {"dask"} & set(sys.modules)
+        assert not {"dask", "mpi4py"} & set(sys.modules)
         """,
         args=(name,),
     )
@@ -38,7 +39,7 @@ def test_without_the_package_the_first_call_names_the_extra(name: str, call: str
     subprocesses.run(
         """
         import sys
-        sys.modules["dask"] = None
+        sys.modules["dask"] = sys.modules["mpi4py"] = None
         import vastmax
         name, call = sys.argv[1:]
         x = [[1.0]]

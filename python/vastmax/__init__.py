@@ -73,7 +73,7 @@ __all__ = [
     "softplus_backward",
 ]
 
-_ON_DEMAND = ("cuda", "dask", "special")  # modules that load when first touched
+_ON_DEMAND = ("cuda", "dask", "mpi", "special")  # modules that load when first touched
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -174,6 +174,26 @@ ValueError
     "dask_bits": """
 The bits do not depend on scheduler or workers. Where every chunk but the last holds a multiple of 4096
 classes, chunks show in the last bits of float64 alone, where merging rounds.""",
+    "mpi_shard": """
+shard : array_like
+    The logits of this rank's classes, along the last axis; dtypes as in `vastmax.softmax`. Rows and dtype are
+    the same on every rank, the number of classes need not be.
+comm : mpi4py.MPI.Intracomm
+    The ranks that hold the classes. All of them call.""",
+    "mpi_raises": """
+Raises
+------
+ImportError
+    If mpi4py is not installed.
+TypeError
+    If an argument is of the wrong kind.
+ValueError
+    If the shape or value of an argument is not as above, or does not fit that of another rank.
+RuntimeError
+    If another rank had one of these errors.""",
+    "mpi_bits": """
+Where every rank but the last holds a multiple of 4096 classes, the number of
+ranks shows in the last bits of float64 alone, where merging rounds.""",
     "gradient": """
 out : ndarray, optional
     Where to write: the shape and dtype of the result. May be either input.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows whose classes are spread over shards: what each shard tells of a row, and what follows from all of them.
 
-Whatever carries it from shard to shard: `vastmax.dask`.
+Whatever carries it from shard to shard: `vastmax.dask`, `vastmax.mpi`.
 """
 
 from __future__ import annotations

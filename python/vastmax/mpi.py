@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax, logsumexp and cross-entropy of logits whose classes lie on the ranks of an MPI communicator.
+
+Each rank holds the logits of all rows for its own classes, along the last axis. Each call is one `Allgather` of a few
+numbers for each row. mpi4py is imported at the first call: ``pip install "vastmax[mpi]"``, beside an MPI library
+(``pip install mpich`` is one). A rank uses the cores that it is bound to: `vastmax.config(threads=...)` changes that.
+"""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from zlib import crc32
+
+import numpy as np
+
+from . import _arrays, _shards
+from ._arrays import F64
+from ._docstrings import filled
+from ._shards import Seen
+from .errors import message
+from .streaming import LogSumExp
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array, Reduced
+
+    Communicator: TypeAlias = Any
+
+__all__ = ["cross_entropy", "logsumexp", "softmax"]
+
+
+@filled
+def logsumexp(shard: ArrayLike, comm: Communicator) -> Reduced:
+    r"""Return the logarithm of the sum of exponentials over the classes of all ranks.
+
+    .. math:: \log \sum_j e^{x_j}
+
+    Parameters
+    ----------
+    %(mpi_shard)s
+
+    Returns
+    -------
+    scalar or ndarray
+        The shape of `shard` without its last axis; the same bits on every rank. float64 for float64, integers and
+        bool, else float32.
+
+    %(mpi_raises)s
+
+    Notes
+    -----
+    Accuracy: that of `vastmax.logsumexp`.
+    %(mpi_bits)s
+
+    Special values: those of `vastmax.logsumexp`. A rank may have no classes.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> from mpi4py import MPI
+    >>> vastmax.mpi.logsumexp([1000.0, 1000.0], MPI.COMM_SELF)
+    np.float64(1000.6931471805599)
+    """
+    return _Exchange("mpi.logsumexp", shard, comm).seen.state.value
+
+
+@filled
+def softmax(shard: ArrayLike, comm: Communicator) -> Array:
+    r"""Return this rank's part of the probabilities over the classes of all ranks.
+
+    .. math:: y_i = e^{x_i} / \sum_j e^{x_j}
+
+    Parameters
+    ----------
+    %(mpi_shard)s
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `shard`; float64 for integers and bool.
+
+    %(mpi_raises)s
+
+    Notes
+    -----
+    Accuracy: that of `vastmax.softmax`.
+    %(mpi_bits)s
+
+    Special values: those of `vastmax.softmax`. A rank may have no classes.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> from mpi4py import MPI
+    >>> vastmax.mpi.softmax([0.0, 0.0], MPI.COMM_SELF)
+    array([0.5, 0.5])
+    """
+    exchange = _Exchange("mpi.softmax", shard, comm)
+    return exchange.seen.state.normalize(exchange.shard)
+
+
+@filled
+def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vocab_start: int) -> Reduced:
+    r"""Return the cross-entropy between classes and the softmax over the classes of all ranks.
+
+    .. math:: \ell = \log \sum_j e^{x_j} - x_t
+
+    The contract of vocabulary-parallel cross-entropy in Megatron-LM: the target is the same on every rank, and so is
+    the loss, one for each row. Its gradient with respect to the shard is the rank's part of `softmax`, minus 1 at the
+    target where this rank owns it.
+
+    Parameters
+    ----------
+    %(mpi_shard)s
+    target : array_like of int
+        The class :math:`t` of each row, counted over all ranks, the same on each: the shape of `shard` without its last
+        axis. Rows with -100 do not count.
+    vocab_start : int
+        The first class of this rank. The classes of all ranks follow each other without gaps from 0 on, in any order of
+        the ranks.
+
+    Returns
+    -------
+    scalar or ndarray
+        The loss of each row, 0 where it does not count; the same bits on every rank. float64 for float64, integers and
+        bool, else float32.
+
+    %(mpi_raises)s
+    IndexError
+        If a target is neither a class of any rank nor -100.
+
+    Notes
+    -----
+    Accuracy: at most 4 ULP, also near certainty, where the loss is close to 0.
+    %(mpi_bits)s
+
+    Special values: a target with logit -inf gives +inf; a row with NaN, or of -inf alone, NaN.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> from mpi4py import MPI
+    >>> vastmax.mpi.cross_entropy([40.0, 0.0], 0, MPI.COMM_SELF, vocab_start=0)
+    np.float64(4.248354255291589e-18)
+    """
+    exchange = _Exchange("mpi.cross_entropy", shard, comm, target, vocab_start)
+    with np.errstate(all="ignore"):  # a loss that float32 cannot hold
+        return _arrays.unwrap(exchange.seen.losses().astype(exchange.seen.state.dtype), None)
+
+
+class _Header(NamedTuple):
+    """What a rank says before its rows. Checksums stand for what all ranks have to agree on."""
+
+    fine: float
+    call: float
+    dtype: float
+    rows: float
+    target: float
+    start: float
+    classes: float
+
+
+_FAILED = _Header(*[0] * len(_Header._fields))
+_AGREED = {"call": "functions called", "dtype": "dtypes", "rows": "shapes of the rows", "target": "targets"}
+
+
+class _Exchange:
+    """One `Allgather`, and what it tells of the rows.
+
+    A rank on which something is wrong takes part nevertheless, so that all of them raise and none waits.
+    """
+
+    def __init__(
+        self, op: str, shard: ArrayLike, comm: Communicator, target: ArrayLike | None = None, start: int = 0
+    ) -> None:
+        mpi = _shards.engine("mpi4py.MPI", "mpi4py", "mpi")
+        if not isinstance(comm, mpi.Intracomm):
+            raise TypeError(message(op, "comm", f"is a {type(comm).__name__}", "an intracommunicator of mpi4py"))
+        self._op = op
+        wrong: Exception | None = None
+        try:
+            self.shard = _arrays.as_given(op, "shard", shard)
+            header, mine = self._tell(target, start)
+        except Exception as error:
+            wrong, header, mine = error, _FAILED, _nothing(np.shape(shard)[:-1])
+        headers, parts = _gathered(comm, header, mine)
+        if wrong is not None:
+            raise wrong
+        self._agree(headers)
+        if target is not None:
+            _shards.class_ids(op, _arrays.as_given(op, "target", target), self._all_classes(headers))
+        self.seen = _shards.merged(parts)
+
+    def _tell(self, target: ArrayLike | None, start: int) -> tuple[_Header, Seen]:
+        op, shard = self._op, self.shard
+        if shard.ndim == 0:
+            raise ValueError(message(op, "shard", "is a scalar", "an array with the classes along its last axis"))
+        dtype = _arrays.floats(op, "shard", np.empty(0, shard.dtype)).dtype
+        rows = shard.shape[:-1]
+        if target is None:
+            ids = np.full(rows, _shards.IGNORE_INDEX)
+        else:
+            ids = _shards.integers(op, target, rows).astype(np.int64)
+            start = _first_class(op, start)
+        told = _shards.seen(shard, -1, ids, start, _arrays.reduction_dtype(dtype))
+        sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), crc32(ids.tobytes()))
+        return _Header(1, *sums, start, shard.shape[-1]), told
+
+    def _agree(self, headers: list[_Header]) -> None:
+        failed = [rank for rank, header in enumerate(headers) if not header.fine]
+        if failed:
+            raise RuntimeError(f"{self._op}: rank {failed[0]} raised an error, which says what was wrong")
+        for name, what in _AGREED.items():
+            told = [getattr(header, name) for header in headers]
+            other = next((rank for rank, value in enumerate(told) if value != told[0]), None)
+            if other is not None:
+                given = f"of rank {other} does not fit that of rank 0"
+                raise ValueError(message(self._op, "shard" if name != "target" else "target", given, f"equal {what}"))
+
+    def _all_classes(self, headers: list[_Header]) -> int:
+        following = 0
+        for header in sorted(headers, key=lambda h: (h.start, h.classes)):
+            if header.classes and header.start != following:
+                ranges = ", ".join(f"{h.start:.0f} to {h.start + h.classes - 1:.0f}" for h in headers)
+                accepted = "classes that follow each other without gaps from 0 on"
+                raise ValueError(message(self._op, "vocab_start", f"makes the ranks hold {ranges}", accepted))
+            following += int(header.classes)
+        return following
+
+
+def _first_class(op: str, start: int) -> int:
+    accepted = "an int >= 0, the first class of this rank"
+    try:
+        first = index(start)
+    except TypeError:
+        raise TypeError(message(op, "vocab_start", f"is {start!r}", accepted)) from None
+    if not 0 <= first < 1 << 53:
+        raise ValueError(message(op, "vocab_start", f"is {start!r}", accepted))
+    return first
+
+
+def _nothing(rows: tuple[int, ...]) -> Seen:
+    return Seen(np.full(rows, _shards.IGNORE_INDEX), LogSumExp(rows), np.zeros(rows))
+
+
+def _gathered(comm: Communicator, header: _Header, mine: Seen) -> tuple[list[_Header], list[Seen]]:
+    """Return what every rank tells, in their order."""
+    states = mine.state.states
+    own = np.concatenate([header, states.reshape(-1), mine.target.reshape(-1)], dtype=F64)
+    told = np.empty((comm.Get_size(), own.size))
+    comm.Allgather(own, told)
+    head, body = len(header), len(header) + states.size
+    parts = []
+    for rank in told:
+        state = LogSumExp.from_states(rank[head:body].reshape(states.shape), mine.state.dtype)
+        parts.append(Seen(mine.ids, state, rank[body:].reshape(mine.target.shape)))
+    return [_Header(*rank[:head]) for rank in told], parts
