@@ -312,7 +312,7 @@ def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason='without distributed: pip install "vastmax[shards]"')
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as workers,
-        distributed.Client(workers) as client,
+        distributed.Client(workers, set_as_default=False) as client,
     ):
         yield client
 
