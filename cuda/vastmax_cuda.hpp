@@ -54,6 +54,11 @@ struct Items {
 };
 void copy(const Items& from, const Items& to, const Exec&);
 
+// As vastmax::cross_entropy, with all arrays of `loss` in device memory, each dense, and ids that have been checked;
+// probabilities in the compute type of x.  total: the loss and the weight of all rows, in device memory.
+void cross_entropy(const ConstView& x, const View* grad, const CrossEntropy& loss, double* total, const RowOptions&,
+                   const Exec&);
+
 // What a call over rows would run as.
 Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);
 

@@ -196,8 +196,17 @@ def test_weights(n: int, signed: bool, dtype: Any) -> None:
 
 def test_weights_with_special_values(wide_dtype: Any) -> None:
     inf, nan = np.inf, np.nan
-    a = [[inf, 0, 1], [nan, 0, 1], [-inf, -inf, -inf], [5, 5, -inf], [inf, -inf, nan], [2, 2, 2], [inf, inf, 0]]
-    b = [[-1, 1, 1], [0, 1, 1], [1, 2, 3], [1, -1, 7], [0, 0, 0], [-1, 0, 0], [1, -1, 0]]
+    a = [
+        [inf, 0, 1],
+        [nan, 0, 1],
+        [1000, 0, 1],
+        [-inf, -inf, -inf],
+        [5, 5, -inf],
+        [inf, -inf, nan],
+        [2, 2, 2],
+        [inf, inf, 0],
+    ]
+    b = [[-1, 1, 1], [0, 1, 1], [0, 1, 1], [1, 2, 3], [1, -1, 7], [0, 0, 0], [-1, 0, 0], [1, -1, 0]]
     a, b = (np.tile(np.asarray(v, wide_dtype), 500) for v in (a, b))  # over several tiles
     got = there(lambda a, b: vastmax.logsumexp(a, axis=1, b=b, return_sign=True), a, b)
     with vastmax.config(device="cpu"):
@@ -205,7 +214,7 @@ def test_weights_with_special_values(wide_dtype: Any) -> None:
         plain = vastmax.logsumexp(a, axis=1, return_sign=True)
     near(got[0], want[0], 1)
     np.testing.assert_array_equal(got[1], want[1])
-    assert want[0][3] == -inf, "terms of several tiles cancel exactly"
+    assert want[0][4] == -inf, "terms of several tiles cancel exactly"
     got = there(lambda a: vastmax.logsumexp(a, axis=1, return_sign=True), a)
     near(got[0], plain[0], 1)
     np.testing.assert_array_equal(got[1], plain[1])
@@ -307,8 +316,8 @@ def same_bits(got: Any, want: Any) -> None:
 @pytest.mark.usefixtures("simulated")
 @pytest.mark.parametrize("offset", [1, 3, 7])
 def test_off_their_boundaries(offset: int, dtype: Any) -> None:
-    room = logits(3 * 2050 + 8, dtype, rows=1)[0]
-    x = room[offset : offset + 3 * 2050].reshape(3, 2050)
+    room = logits(3 * 3100 + 8, dtype, rows=1)[0]
+    x = room[offset : offset + 3 * 3100].reshape(3, 3100)
     out = np.full(room.size, 7, dtype)
     y = out[8 - offset :][: x.size].reshape(x.shape)
     for call in (vastmax.softmax, vastmax.log_softmax, vastmax.softplus):
@@ -323,15 +332,13 @@ def test_off_their_boundaries(offset: int, dtype: Any) -> None:
 @pytest.mark.usefixtures("simulated")
 def test_offsets_beyond_32_bits() -> None:
     room = np.zeros(3 << 30, np.float32)  # 12 GB that nobody touches
-    if room.nbytes < 2**33:
-        pytest.skip("no room")
-    x = np.lib.stride_tricks.as_strided(room, (2, 2000), (room.strides[0] << 31, 4))
-    x[:] = logits(2000, np.float32, rows=2)
-    want = vastmax.softmax(x.copy())
-    for call in (vastmax.softmax, partial(vastmax.softmax, where=ByDlpack(np.ones(x.shape, bool)))):
-        call(ByDlpack(x), out=ByDlpack(x[:, ::-1]))
-        same_bits(x[:, ::-1].copy(), want)
-        x[:] = x[:, ::-1].copy() * 0 + logits(2000, np.float32, rows=2)
+    x = np.lib.stride_tricks.as_strided(room, (2, 2, 2000), (5 << 30, (1 << 31) + 64, 4))
+    mask = np.random.default_rng(9).random((2, 2, 4000)) < 0.7
+    for where in (None, mask[..., ::2]):
+        x[:] = logits(2000, np.float32, rows=4).reshape(x.shape)
+        want = vastmax.softmax(x.copy(), where=where)
+        vastmax.softmax(ByDlpack(x), where=where if where is None else ByDlpack(where), out=ByDlpack(x))
+        same_bits(x.copy(), want)
 
 
 CALLS = {
@@ -410,7 +417,7 @@ def test_errors_name_what_is_accepted() -> None:
         vastmax.softmax(x, out=ByDlpack(np.empty((3, 4), np.float32)))
     with pytest.raises(TypeError, match="dtype is int64"):
         vastmax.softmax(x, dtype=np.int64)
-    with pytest.raises(TypeError, match="type code 0"):
+    with pytest.raises(TypeError, match="x has dtype int64"):
         vastmax.softmax(ByDlpack(np.arange(6)))
     with pytest.raises(ValueError, match=r"b has shape \(4,\)"):
         vastmax.logsumexp(x, b=np.ones(4))

@@ -35,17 +35,20 @@ inline std::size_t rows_of(const py::array& x) {
   return rows;
 }
 
-inline void bind_losses(py::module_& m) {
-  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
-                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
-                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
-                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
-                            bool mean, const Optional& temperature, const Optional& where, int threads, int isa) {
+// What a loss takes beside its logits: `probabilities` and all else but the targets may be missing.
+struct LossArguments {
+  Optional ids;
+  std::size_t width;
+  Optional id_probabilities, probabilities;
+  std::int64_t ignore_index;
+  Optional class_weight, row_weight;
+  double label_smoothing, z_loss, softcap;
+  Optional loss, lse, grad_output;
+  bool mean;
+  std::optional<ConstView> distribution{};
+
+  CrossEntropy with(const py::array& x) {
     const std::size_t rows = rows_of(x), n = static_cast<std::size_t>(x.shape(x.ndim() - 1));
-    const ConstView in = view(x);
-    std::optional<View> grads;
-    if (grad) grads = writable(*grad);
-    std::optional<ConstView> distribution;
     if (probabilities) distribution = view(*probabilities);
     CrossEntropy o;
     o.ids = classes("ids", ids, rows * width), o.width = width, o.ignore_index = ignore_index;
@@ -57,6 +60,23 @@ inline void bind_losses(py::module_& m) {
     o.loss = written(doubles("loss", loss, rows), loss), o.lse = written(doubles("lse", lse, rows), lse);
     o.grad_output_per_row = grad_output && grad_output->ndim() > 0;
     o.grad_output = doubles("grad_output", grad_output, o.grad_output_per_row ? rows : 1), o.mean = mean;
+    return o;
+  }
+};
+
+inline void bind_losses(py::module_& m) {
+  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
+                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
+                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
+                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
+                            bool mean, const Optional& temperature, const Optional& where, int threads, int isa) {
+    LossArguments given{ids,          width,      id_probabilities, probabilities, ignore_index,
+                        class_weight, row_weight, label_smoothing,  z_loss,        softcap,
+                        loss,         lse,        grad_output,      mean};
+    const CrossEntropy o = given.with(x);
+    const ConstView in = view(x);
+    std::optional<View> grads;
+    if (grad) grads = writable(*grad);
     const RowOptions options = row_options(x, temperature, where);
     const LossSum sum = call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
       return cross_entropy(in, grads ? &*grads : nullptr, o, options, exec);

@@ -7,14 +7,12 @@
 #include <vector>
 
 #include "core/norm_map_run.hpp"
+#include "loss.hpp"
 
 namespace vastmax {
 namespace {
 
 constexpr const char* op_name = "cross_entropy";
-
-// Where the sum is infinite, what rounding took from it is not a number.
-double value_of(const TwoSum& sum) { return std::isfinite(sum.high) ? sum.value() : sum.high; }
 
 class NormLoss : NormMapRun {
  public:
@@ -23,11 +21,6 @@ class NormLoss : NormMapRun {
   LossSum run(const ConstView& x, const View* grad, const RowOptions& o);
 
  private:
-  // What a block of weights adds up to, against the block's largest logit.
-  struct Weighed {
-    double base = 0;
-    TwoSum gaps, sum;
-  };
   using Blocks = std::vector<Weighed>;
 
   // What the gradient needs of a row.
@@ -120,20 +113,6 @@ class NormLoss : NormMapRun {
 
   // --- a row
 
-  double loss_of(const Norm& norm, double log, const Blocks& blocks, double& weight) const {
-    TwoSum gaps, sum;
-    for (const Weighed& block : blocks) {
-      const double of_block = value_of(block.sum);
-      gaps.add(value_of(block.gaps));
-      if (of_block != 0) gaps.add(of_block * (norm.max - block.base));
-      sum.add(of_block);
-    }
-    weight = value_of(sum);
-    if (norm.has_nan() || (norm.seen && norm.max == -INFINITY)) return NAN;
-    if (!norm.seen) return weight == 0 ? 0 : INFINITY;
-    return value_of(gaps) + weight * log;
-  }
-
   RowTerms finish(const Source& s, const Norm& norm, const Blocks& blocks, double uniform, Scratch& scratch,
                   RowParams& row) const {
     const auto left = [&] { return rest(norm, s, scratch); };
@@ -145,7 +124,12 @@ class NormLoss : NormMapRun {
       if (y_.data != nullptr && !norm.special()) row = params(norm, 0, left);
       return {};
     }
-    double weight = 0, total = blocks.empty() ? 0 : loss_of(norm, log, blocks, weight);
+    double weight = 0, total = 0;
+    if (!blocks.empty()) {
+      WeighedRow weighed;
+      for (const Weighed& block : blocks) weighed.add(block, norm.max);
+      weight = value_of(weighed.sum), total = loss_of_weights(norm, log, weighed);
+    }
     each_pick(s.row, [&](std::size_t index, double pick) {
       weight += pick;
       if (pick != 0 || norm.has_nan()) total += pick * (0.0 - log_probability(norm, log, logit(s, index)));
@@ -160,26 +144,17 @@ class NormLoss : NormMapRun {
     const double of_lse = 2 * loss_.z_loss * lse, scale = terms.factor * (weight + of_lse);
     row = params(norm, scale, left);
     if (one_class() && blocks.empty()) {
-      // p - 1 is minus what the others have of the sum.
       const auto target = static_cast<std::size_t>(id(s.row, 0));
-      const double z = logit(s, target), rest_of_all = over / (1 + over),
-                   p = (z == norm.max ? 1 : all_.exp_difference(z - norm.max)) / (1 + over);
-      terms.at_target = terms.factor * (of_lse * p - weight * (z == norm.max ? rest_of_all : 1 - p));
+      terms.at_target = gradient_at_target(math(), norm, over, logit(s, target), terms.factor, weight, of_lse);
       if (cap_ != 0) terms.at_target *= slope(s, target);
       if (!in(s, target)) terms.at_target = 0;
     }
     return terms;
   }
-  // For e^z / sum * scale.  A power of two costs no rounding, so `grad` is one and the rest joins 1 / sum.
   template <class Rest>
   RowParams params(const Norm& norm, double scale, const Rest& left) const {
-    const bool usual = scale != 0 && std::isfinite(scale);
-    const int exponent = usual ? std::ilogb(scale) : 0, power = exponent < 0 || exponent > 30 ? exponent : 0;
-    const double numerator = usual ? std::ldexp(scale, -power) : 1;
-    RowParams row = dtype_ == DType::float64 ? row_params<double>(math(), false, norm, left, numerator)
-                                             : row_params<float>(math(), false, norm, left, numerator);
-    row.grad = usual ? std::ldexp(1.0, power) : scale;
-    return row;
+    return dtype_ == DType::float64 ? scaled_params<double>(math(), norm, scale, left)
+                                    : scaled_params<float>(math(), norm, scale, left);
   }
   double factor(const Source& s) const {
     const double given = loss_.grad_output == nullptr ? 1 : loss_.grad_output[loss_.grad_output_per_row ? s.row : 0];

@@ -5,6 +5,7 @@
 
 #include "bindings/dlpack.hpp"
 #include "bindings/exchange.hpp"
+#include "bindings/losses.hpp"
 #include "bindings/shapes.hpp"
 #include "vastmax_cuda.hpp"
 
@@ -123,6 +124,25 @@ void bind_ops(py::module_& m) {
     const ConstView in = view(x);
     const View to = writable(out);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::convert(in, to, exec); });
+  });
+  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
+                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
+                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
+                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
+                            bool mean, const Optional& temperature, const Optional& where, py::array total, int device,
+                            std::uintptr_t stream, int strategy) {
+    LossArguments given{ids,          width,      id_probabilities, probabilities, ignore_index,
+                        class_weight, row_weight, label_smoothing,  z_loss,        softcap,
+                        loss,         lse,        grad_output,      mean};
+    const CrossEntropy o = given.with(x);
+    const ConstView in = view(x);
+    std::optional<View> grads;
+    if (grad) grads = writable(*grad);
+    const RowOptions options = row_options(x, temperature, where);
+    Optional sums(total);
+    double* const to = written(doubles("total", sums, 2), sums);
+    enqueue(device, stream, strategy,
+            [&](const cuda::Exec& exec) { cuda::cross_entropy(in, grads ? &*grads : nullptr, o, to, options, exec); });
   });
   m.def("bce_with_logits",
         [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,

@@ -8,9 +8,12 @@
 #ifdef __CUDACC__
 // A kernel of blocks of `threads`, of which `blocks` share a processor: what its registers must allow.
 #define VM_KERNEL(threads, blocks) static __global__ __launch_bounds__(threads, blocks) void
+// A parameter that may be referred to without a copy of it in local memory.
+#define VM_PARAMETER const __grid_constant__
 #else
 #include "simt/fibers.hpp"
 #define VM_KERNEL(threads, blocks) static void
+#define VM_PARAMETER const
 #endif
 
 namespace vastmax::VM_ISA {

@@ -4,6 +4,7 @@
 
 #include "device/memory.hpp"
 #include "ops/quotient.hpp"
+#include "ops/softcap.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -36,10 +37,12 @@ struct Shape {
 struct RowOperands {
   Shape shape;
   Operand x, second, out, temperature, where;
+  double softcap = 0;  // 0 for none
 };
 
-// A row of logits as numbers of the compute type: x / temperature where the mask is set, -inf elsewhere.
-template <class T>
+// A row of logits as numbers of the compute type: x / temperature where the mask is set, -inf elsewhere.  capped: with
+// the softcap, and its slope.
+template <class T, bool capped = false>
 class Staged {
   using V = vec<compute_t<T>>;
 
@@ -50,25 +53,37 @@ class Staged {
         step_(a.x.step),
         where_step_(a.where.step),
         divisor_(a.temperature.data == nullptr ? 1 : load_one<double>(a.shape.row(a.temperature, row))),
-        quotient_(divisor_) {}
+        quotient_(divisor_),
+        cap_(capped ? a.softcap : 1) {}
 
   VM_MEMBER bool in(std::int64_t i) const {
     return where_ == nullptr || load_one<std::uint8_t>(where_ + i * where_step_) != 0;
   }
   VM_MEMBER V number_at(std::int64_t i) const {
-    const V v = number(load_one<T>(x_ + i * step_));
-    return divisor_ == 1 ? v : quotient_(v);
+    const V v = uncapped(i);
+    if constexpr (capped) return narrow(cap_(wide(v)));
+    return v;
   }
+  VM_MEMBER V slope_at(std::int64_t i) const { return narrow(cap_.slope(wide(uncapped(i)))); }
   VM_MEMBER V operator()(std::int64_t i) const {
     return in(i) ? number_at(i) : splat<V>(-Number<compute_t<T>>::infinity);
   }
   VM_MEMBER double divisor() const { return divisor_; }
 
  private:
+  using Wide = vec<double>;
+  VM_MEMBER V uncapped(std::int64_t i) const {
+    const V v = number(load_one<T>(x_ + i * step_));
+    return divisor_ == 1 ? v : quotient_(v);
+  }
+  VM_MEMBER static Wide wide(V v) { return splat<Wide>(static_cast<double>(v.piece[0].v)); }
+  VM_MEMBER static V narrow(Wide v) { return splat<V>(static_cast<compute_t<T>>(v.piece[0].v)); }
+
   Bytes x_, where_;
   std::int64_t step_, where_step_;
   double divisor_;
   Quotient<V> quotient_;
+  Softcap<Wide> cap_;
 };
 
 }  // namespace vastmax::VM_ISA

@@ -4,6 +4,7 @@
 // alignment or the kernel that runs.
 #pragma once
 
+#include "algebra.hpp"
 #include "device/rows.hpp"
 #include "tile_length.hpp"
 
@@ -65,7 +66,8 @@ class PlainTile {
 template <class T>
 class StagedTile {
  public:
-  VM_MEMBER StagedTile(const Staged<T>& row, std::int64_t n, std::int64_t start, bool& seen) {
+  template <class Row>
+  VM_MEMBER StagedTile(const Row& row, std::int64_t n, std::int64_t start, bool& seen) {
     VM_UNROLL(64)
     for (int j = 0; j < per_lane<T>; ++j) {
       const std::int64_t i = start + place_in_tile<T>(j);

@@ -6,6 +6,7 @@
 #include "core/table.hpp"
 #include "device/norm.hpp"
 #include "device/rows.hpp"
+#include "loss.hpp"
 #include "runtime/stream.hpp"
 
 namespace vastmax::VM_ISA {
@@ -57,6 +58,35 @@ struct WeightedOperands : RowOperands {  // second: the weights
 void norm_weighted(DType, const WeightedOperands&, std::int64_t tiles, double* tops, double* top_of_row, TwoSum* parts,
                    const Stream&);
 void signs_of_sums(DType of_both, const ElementOperands&, const Stream&);
+
+// What a target weighs: a class of each row, or `width` of them with their probabilities; or a probability of every
+// class, in `second`, of the compute type.  What there is one of for each row is dense.
+struct LossOperands : RowOperands {  // out: the gradient; data is null for none
+  const std::int64_t* ids;
+  std::int64_t width, ignore_index;
+  const double *id_probabilities, *class_weight, *row_weight, *grad_output;
+  bool grad_output_per_row, mean;
+  double label_smoothing, z_loss;
+  double *loss, *lse;  // of each row
+  double* total;       // of all rows: loss, weight
+  VM_SHARED bool everywhere() const { return second.data != nullptr || label_smoothing != 0; }
+  VM_SHARED bool one_class() const { return ids != nullptr && id_probabilities == nullptr; }
+};
+// What the gradient needs of a row.
+struct LossResult {
+  RowResult row;
+  double uniform, factor, at_target;
+  bool left_out;
+};
+void loss_weight(const LossOperands&, const Stream&);
+void loss_tiles(DType, bool plain, const LossOperands&, std::int64_t tiles, TilePart* parts, Weighed* weighed,
+                const double* uniform, const Stream&);
+void loss_uniform(const LossOperands&, double* uniform, const Stream&);
+void loss_finish(DType, const LossOperands&, std::int64_t tiles, const TilePart* parts, const Weighed* weighed,
+                 const double* uniform, LossResult* rows, const Stream&);
+// plain: no weight but those of the picks, whose gradients go by way of `values` unless each row has a class
+void loss_grad(DType, bool plain, const LossOperands&, const LossResult* rows, double* values, const Stream&);
+void loss_total(const LossOperands&, const Stream&);
 
 void dot_tiles(Op, DType, bool plain, const RowOperands&, std::int64_t tiles, TwoSum* parts, const Stream&);
 void dot_finish(const RowOperands&, std::int64_t tiles, const TwoSum* parts, RowParams* rows, const Stream&);

@@ -86,6 +86,7 @@ Memory memory_of(const Stream& stream) {
 }
 
 void* allocate(std::size_t bytes, const Stream& stream, const char* what) {
+  if (bytes == 0) return nullptr;
   void* data = nullptr;
   const cudaError_t status = cudaMallocAsync(&data, bytes, stream.handle());
   if (status == cudaErrorMemoryAllocation) {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _config
+from . import _arrays, _config, _losses
 from ._arrays import Rows
 from ._backends import cuda_module
 from ._device import Site
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from ._arrays import Array, Axis, Reduced
+    from ._losses import TargetLike
 
 
 def _short(op: str, *arguments: object) -> Array | None:
@@ -201,6 +202,90 @@ def elementwise_loss(
         with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
             reduced = (site.fetch(total)[0] / (logits.size if reduction == "mean" else 1)).astype(kind)
     return reduced if grad is None else (reduced, grad[1]())
+
+
+def norm_loss(
+    op: str,
+    logits: ArrayLike,
+    target: TargetLike,
+    weight: ArrayLike | None,
+    axis: int,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    z_loss: float,
+    softcap: float,
+    temperature: ArrayLike | None,
+    where: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    grad_output: ArrayLike | None,
+    out: Array | None,
+    *,
+    return_lse: bool,
+) -> _losses.CrossEntropyResult:
+    """Run cross_entropy and cross_entropy_with_grad; a reduced loss comes to the host, as a NumPy scalar."""
+    parts = _losses.parts_of(target)
+    site = Site(op, logits, *parts, weight, where, sample_weight, grad_output)
+    x = site.floats("logits", logits)
+    rows = _losses.rows_along(op, "logits", x, axis)
+    x, ids, width, id_probabilities, probabilities = _target(site, x, rows, parts, ignore_index)
+    of_class = None if weight is None else site.doubles("weight", weight, (rows.classes,))
+    of_row = None if sample_weight is None else site.doubles("sample_weight", sample_weight, rows.result)
+    shapes = {rows.result, ()} if reduction == "none" else {()}
+    scale = None if grad_output is None else site.doubles("grad_output", grad_output, *shapes)
+    t, mask = site.temperature(rows, temperature), site.mask(rows, where)
+    site.chosen(rows.count, rows.classes, x.dtype)
+    kind = _arrays.reduction_dtype(x.dtype)
+    loss, lse, total = site.workspace(rows.count), site.workspace(rows.count), site.workspace(2)
+    options = (ids, width, id_probabilities, probabilities, ignore_index, of_class, of_row, label_smoothing, z_loss)
+    more = (softcap, loss, lse if return_lse else None, scale, reduction == "mean", t, mask, total)
+    gradient: Array | None = None
+    if op == "cross_entropy_with_grad":
+        y, done = site.result(out, x.shape, x.dtype)
+        x, mask, probabilities = site.apart(x, y), site.apart(mask, y), site.apart(probabilities, rows.of(y))
+        options = (*options[:3], probabilities, *options[4:])
+        more = (*more[:6], mask, total)
+        site.module.cross_entropy(rows.of(x), rows.of(y), *options, *more, *site.rest)
+        gradient = done()
+    else:
+        site.module.cross_entropy(rows.of(x), None, *options, *more, *site.rest)
+
+    def per_row(values: Array) -> Reduced:
+        made, give = site.result(None, rows.result, kind)
+        site.module.convert(values.reshape(rows.result), made, *site.rest)
+        return give()
+
+    if reduction == "none":
+        value = per_row(loss)
+    else:
+        of_all, divisor = site.fetch(total)
+        with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
+            value = (of_all / (divisor if reduction == "mean" else 1)).astype(kind)
+    return _losses.CrossEntropyResult(value, gradient, per_row(lse) if return_lse else None)
+
+
+def _target(
+    site: Site, x: Array, rows: Rows, parts: tuple[ArrayLike, ...], ignore: int
+) -> tuple[Array, Array | None, int, Array | None, Array | None]:
+    """Return the logits and what they are compared with: ids, how many, their probabilities, those of all classes."""
+    if len(parts) == 2:
+        ids = np.asarray(site.integers("target", parts[0]))
+        if ids.shape[:-1] != rows.result or ids.ndim != len(rows.result) + 1:
+            accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
+            raise ValueError(message(site.op, "target", f"has ids of shape {ids.shape}", accepted))
+        checked = _losses.class_ids(site.op, "target", ids, ids.shape, rows, ignore)
+        return x, site.upload(checked), ids.shape[-1], site.doubles("target", parts[1], ids.shape), None
+    given = site.looked_at("target", parts[0])
+    if given.dtype.kind in "iu":
+        checked = _losses.class_ids(site.op, "target", site.integers("target", parts[0]), rows.result, rows, ignore)
+        return x, site.upload(checked), 1, None, None
+    share = site.floats("target", parts[0])
+    if share.shape != rows.shape:
+        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
+        raise ValueError(message(site.op, "target", f"has dtype {share.dtype} and shape {share.shape}", accepted))
+    if share.dtype == _arrays.F64:
+        x = site.converted(x, _arrays.F64)
+    return x, None, 1, None, rows.of(site.converted(share, _arrays.reduction_dtype(x.dtype)))
 
 
 def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> tuple[Site, Array, Array]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ._guests import Foreign
 
 _CUDA, _MANAGED = 2, 13  # device types of DLPack
-_KINDS = {(2, 16): "f2", (2, 32): "f4", (2, 64): "f8", (6, 8): "?", (1, 8): "u1"}
+_KINDS = {(code, 8 * n): f"{kind}{n}" for code, kind in ((0, "i"), (1, "u"), (2, "f")) for n in (1, 2, 4, 8)}
+_KINDS |= {(6, 8): "?"}
+del _KINDS[2, 8]
 _ACCEPTED = "float16, bfloat16, float32, float64"
 
 
@@ -134,7 +136,7 @@ class Site:
         found = _rows(rows, view)
         return self.copied(rows.moved(view)).reshape(*rows.result, rows.classes) if found is None else found
 
-    def fill_rows(self, op: str, rows: Rows, inputs: tuple[Array, ...], y: Array, *arguments: Array | None) -> None:
+    def fill_rows(self, op: str, rows: Rows, inputs: tuple[Array, ...], y: Array, *arguments: object) -> None:
         """Run a kernel that writes `y`, by way of a temporary where its rows cannot be a view."""
         found, moved = _rows(rows, y), rows.moved(y)
         target = self.fresh(moved.shape, y.dtype).reshape(*rows.result, rows.classes) if found is None else found
@@ -164,6 +166,21 @@ class Site:
         checked = _arrays.destination(self.op, view, shape, dtype)
         assert checked is not None
         return checked, lambda: out
+
+    def looked_at(self, argument: str, value: ArrayLike) -> Array:
+        """Describe an array of any kind, for its shape and dtype."""
+        return self._take(argument, value)[0] if _arrays.home(value) == "cuda" else np.asarray(value)
+
+    def integers(self, argument: str, value: ArrayLike) -> ArrayLike:
+        """Return class numbers on the host, where they must be looked at anyway."""
+        return self.fetch(*self._take(argument, value)) if _arrays.home(value) == "cuda" else value
+
+    def doubles(self, argument: str, value: ArrayLike, *shapes: tuple[int, ...]) -> Array:
+        """Return numbers of one of these shapes as dense float64 on the device."""
+        view = self.converted(self.floats(argument, value), _arrays.F64)
+        if view.shape not in shapes:
+            raise ValueError(message(self.op, argument, f"has shape {view.shape}", " or ".join(map(str, shapes))))
+        return view if view.flags.c_contiguous else self.copied(view)
 
     def upload(self, host: Array) -> Array:
         """Copy a NumPy array to the device."""

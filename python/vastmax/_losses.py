@@ -67,12 +67,29 @@ def cross_entropy(
     return_lse: bool,
 ) -> CrossEntropyResult:
     """Run cross_entropy and cross_entropy_with_grad; they differ in `op`."""
-    on_cpu(op, logits, target)
     if reduction not in _REDUCTIONS:
         raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
     smoothing = _number(op, "label_smoothing", label_smoothing, 0, 1)
     z = _number(op, "z_loss", z_loss, 0)
     cap = 0.0 if softcap is None else _number(op, "softcap", softcap, _LEAST_CAP)
+    if _call._on_gpu(op, logits, *parts_of(target)):
+        from . import _cuda_call
+
+        options = (temperature, where, sample_weight, grad_output, out)
+        return _cuda_call.norm_loss(
+            op,
+            logits,
+            target,
+            weight,
+            axis,
+            ignore_index,
+            reduction,
+            smoothing,
+            z,
+            cap,
+            *options,
+            return_lse=return_lse,
+        )
     x, rows, goal = _problem(op, logits, target, axis, ignore_index)
     of_class = None if weight is None else _dense(op, "weight", weight, (rows.classes,))
     of_row = None if sample_weight is None else _dense(op, "sample_weight", sample_weight, rows.result)
@@ -80,7 +97,7 @@ def cross_entropy(
     scale = _gradient_scale(op, grad_output, reduction, rows)
     wanted = op == "cross_entropy_with_grad"
     grad = _arrays.destination(op, out, x.shape, x.dtype)
-    rest = _call._options(op, rows.count, rows.classes, x.dtype)
+    rest = _call.on_cpu(op)(op, rows.count, rows.classes, x.dtype)
     if grad is not None:
         x, t, mask = _arrays.apart(x, grad), _arrays.apart(t, grad), _arrays.apart(mask, grad)
         if goal.probabilities is not None:
@@ -168,15 +185,15 @@ def _out_of_range(op: str, argument: str, ids: Array, bad: Array, rows: Rows, ig
 def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int) -> tuple[Array, Rows, Target]:
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
-    if isinstance(target, tuple) and len(target) == 2 and any(np.ndim(part) for part in target):
-        shape = np.shape(target[0])
+    parts = parts_of(target)
+    if len(parts) == 2:
+        shape = np.shape(parts[0])
         if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
             accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
             raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
-        ids = class_ids(op, "target", target[0], shape, rows, ignore)
-        return x, rows, Target(ids, shape[-1], _dense(op, "target", target[1], shape), None)
-    target = cast("ArrayLike", target)
-    given = _arrays._plain(op, "target", target)
+        ids = class_ids(op, "target", parts[0], shape, rows, ignore)
+        return x, rows, Target(ids, shape[-1], _dense(op, "target", parts[1], shape), None)
+    given = _arrays._plain(op, "target", parts[0])
     if given.shape == rows.shape and given.dtype.kind not in "iub" and rows.shape != rows.result:
         x, given = _arrays.alike(x, _arrays.floats(op, "target", given)) if _mixes(x, given) else (x, given)
         return x, rows, Target(None, 1, None, rows.of(_arrays.floats(op, "target", given)))
@@ -186,7 +203,15 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
     if given.shape != rows.result:
         accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
         raise ValueError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
-    return x, rows, Target(class_ids(op, "target", target, rows.result, rows, ignore), 1, None, None)
+    return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows, ignore), 1, None, None)
+
+
+def parts_of(target: TargetLike) -> tuple[ArrayLike, ...]:
+    """Return the arrays of a target: itself, or ids and probabilities."""
+    if isinstance(target, tuple) and len(target) == 2:
+        if any(_arrays.home(part) != "cpu" or np.ndim(part) for part in target):
+            return target
+    return (cast("ArrayLike", target),)
 
 
 def _mixes(x: Array, other: Array) -> bool:

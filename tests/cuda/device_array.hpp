@@ -57,6 +57,20 @@ void call_cuda(Fn fn, Operands& on, const cuda::Exec& exec, std::size_t offset =
   out.read_into(on.out);
 }
 
+// The gradient of cross_entropy against a class of each row, and with a weight for every class.
+inline void cross_entropy_grad(const ConstView& x, const View& out, const RowOptions& options, const cuda::Exec& exec,
+                               double label_smoothing) {
+  const std::int64_t rows = x.shape[0], n = x.shape[1];
+  const std::vector<std::int64_t> classes(static_cast<std::size_t>(rows), n / 2 - (n == 0 ? 100 : 0));
+  const cuda::Workspace<std::int64_t> ids(rows, exec.stream, "test");
+  const cuda::Workspace<double> loss(rows, exec.stream, "test"), total(2, exec.stream, "test");
+  cuda::check(cudaMemcpyAsync(ids.data(), classes.data(), classes.size() * sizeof(std::int64_t), cudaMemcpyDefault,
+                              exec.stream.handle()));
+  CrossEntropy with;
+  with.ids = ids.data(), with.loss = loss.data(), with.label_smoothing = label_smoothing;
+  cuda::cross_entropy(x, &out, with, total.data(), options, exec);
+}
+
 // visit(name, CPU function, CUDA function, layout) for each op that both have.
 template <class Visit>
 void every_op_of_both(const Visit& visit) {
@@ -72,6 +86,16 @@ void every_op_of_both(const Visit& visit) {
         CudaGrad([](const ConstView& x, const ConstView& b, const View& out, const RowOptions& options,
                     const cuda::Exec& exec) { cuda::logsumexp_weighted(x, b, out, nullptr, options, exec); }),
         reduction);
+  visit("cross_entropy_with_grad", &vastmax::softmax,
+        CudaRow([](const ConstView& x, const View& out, const RowOptions& options, const cuda::Exec& exec) {
+          cross_entropy_grad(x, out, options, exec, 0);
+        }),
+        Layout{});
+  visit("cross_entropy_with_grad of smoothed classes", &vastmax::softmax,
+        CudaRow([](const ConstView& x, const View& out, const RowOptions& options, const cuda::Exec& exec) {
+          cross_entropy_grad(x, out, options, exec, 0.125);
+        }),
+        Layout{});
 }
 
 }  // namespace vastmax::testing
