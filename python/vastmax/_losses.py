@@ -206,11 +206,14 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
     return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows, ignore), 1, None, None)
 
 
+def _is_array(value: ArrayLike) -> bool:
+    return _arrays.home(value) != "cpu" or np.ndim(value) > 0
+
+
 def parts_of(target: TargetLike) -> tuple[ArrayLike, ...]:
     """Return the arrays of a target: itself, or ids and probabilities."""
-    if isinstance(target, tuple) and len(target) == 2:
-        if any(_arrays.home(part) != "cpu" or np.ndim(part) for part in target):
-            return target
+    if isinstance(target, tuple) and len(target) == 2 and any(map(_is_array, target)):
+        return target
     return (cast("ArrayLike", target),)
 
 
