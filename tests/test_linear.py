@@ -435,7 +435,7 @@ GOOD = {"x": np.ones((4, 3), "f4"), "w": np.ones((7, 3), "f4"), "t": np.array([0
         ({"label_smoothing": NAN}, ValueError, ["label_smoothing", "nan"]),
         ({"z_loss": -1.0}, ValueError, ["z_loss", "-1.0"]),
         ({"z_loss": "1"}, TypeError, ["z_loss", "'1'"]),
-        ({"softcap": 0.0}, ValueError, ["softcap", "0.0", "> 0"]),
+        ({"softcap": 0.0}, ValueError, ["softcap", "0.0", "a finite number"]),
         ({"softcap": INF}, ValueError, ["softcap", "inf"]),
         ({"ignore_index": 1.5}, TypeError, ["ignore_index", "1.5"]),
     ],

@@ -11,6 +11,7 @@ from . import _arrays, _config, _losses
 from ._arrays import Rows
 from ._backends import cuda_module
 from ._device import Site
+from ._targets import class_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -273,11 +274,12 @@ def _target(
         if ids.shape[:-1] != rows.result or ids.ndim != len(rows.result) + 1:
             accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
             raise ValueError(message(site.op, "target", f"has ids of shape {ids.shape}", accepted))
-        checked = _losses.class_ids(site.op, "target", ids, ids.shape, rows, ignore)
+        checked = class_ids(site.op, "target", ids, ids.shape, rows.classes, ignore, len(rows.result))
         return x, site.upload(checked), ids.shape[-1], site.doubles("target", parts[1], ids.shape), None
     given = site.looked_at("target", parts[0])
     if given.dtype.kind in "iu":
-        checked = _losses.class_ids(site.op, "target", site.integers("target", parts[0]), rows.result, rows, ignore)
+        classes = site.integers("target", parts[0])
+        checked = class_ids(site.op, "target", classes, rows.result, rows.classes, ignore)
         return x, site.upload(checked), 1, None, None
     share = site.floats("target", parts[0])
     if share.shape != rows.shape:

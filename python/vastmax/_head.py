@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _arrays, _call, _policy
-from ._row_loss import number
+from ._losses import LEAST_CAP, number
 from .errors import message
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Head:
             raise ValueError(message(op, "linear_bias", f"has shape {self.bias.shape}", accepted))
         self.cap = None
         if softcap is not None:
-            self.cap = number(op, "softcap", softcap, lambda c: 0 < c < np.inf, "a finite number > 0")
+            self.cap = number(op, "softcap", softcap, LEAST_CAP)
         given = [self.weight.dtype, x.dtype, *([] if self.bias is None else [self.bias.dtype])]
         wide = any(_arrays.float_dtype(dtype) == _arrays.F64 for dtype in given)
         self.kind = _arrays.F64 if wide else _arrays.F32

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _arrays, _call, _core
 from ._arrays import F64, Rows
+from ._targets import class_ids
 from .errors import BackendUnavailable, message
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     TargetLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
-_REDUCTIONS = ("none", "mean", "sum")
-_LEAST_CAP = float(np.finfo(np.float32).tiny)
+REDUCTIONS = ("none", "mean", "sum")
 _INT64 = np.dtype(np.int64)
+LEAST_CAP = float(np.finfo(np.float32).tiny)
 
 
 class CrossEntropyResult(NamedTuple):
@@ -67,11 +68,11 @@ def cross_entropy(
     return_lse: bool,
 ) -> CrossEntropyResult:
     """Run cross_entropy and cross_entropy_with_grad; they differ in `op`."""
-    if reduction not in _REDUCTIONS:
+    if reduction not in REDUCTIONS:
         raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
-    smoothing = _number(op, "label_smoothing", label_smoothing, 0, 1)
-    z = _number(op, "z_loss", z_loss, 0)
-    cap = 0.0 if softcap is None else _number(op, "softcap", softcap, _LEAST_CAP)
+    smoothing = number(op, "label_smoothing", label_smoothing, 0, 1)
+    z = number(op, "z_loss", z_loss, 0)
+    cap = 0.0 if softcap is None else number(op, "softcap", softcap, LEAST_CAP)
     if _call._on_gpu(op, logits, *parts_of(target)):
         from . import _cuda_call
 
@@ -153,35 +154,6 @@ def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
     return Rows(op, x.shape, axis)
 
 
-def class_ids(
-    op: str, argument: str, value: ArrayLike, shape: tuple[int, ...], rows: Rows, ignore: int | None = None
-) -> Array:
-    """Check class numbers of this shape, one or more for each row, and return them as dense int64."""
-    ids = _arrays._plain(op, argument, value)
-    if ids.dtype.kind not in "iu" and not (ids.size == 0 and type(value) is not np.ndarray):
-        raise TypeError(message(op, argument, f"has dtype {ids.dtype}", "integers, the numbers of classes"))
-    if ids.shape != shape:
-        raise ValueError(message(op, argument, f"has shape {ids.shape}", str(shape)))
-    if ids.size and not (ids.min() >= 0 and ids.max() < rows.classes):
-        bad = (ids < 0) | (ids >= rows.classes)
-        if ignore is not None:
-            bad &= ids != ignore
-        if bad.any():
-            _out_of_range(op, argument, ids, bad, rows, ignore)
-    return np.ascontiguousarray(ids, _INT64)
-
-
-def _out_of_range(op: str, argument: str, ids: Array, bad: Array, rows: Rows, ignore: int | None) -> None:
-    where = tuple(int(i) for i in np.argwhere(bad)[0])
-    row = where[: len(rows.result)]
-    at = f" at row {row[0] if len(row) == 1 else row}" if row else ""
-    accepted = (
-        f"0 to {rows.classes - 1}, as there are {rows.classes} classes" if rows.classes else "nothing: no classes"
-    )
-    accepted += "" if ignore is None else f", or ignore_index, {ignore}"
-    raise IndexError(message(op, argument, f"is {ids[where]}{at}", accepted))
-
-
 def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int) -> tuple[Array, Rows, Target]:
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
@@ -191,7 +163,7 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
         if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
             accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
             raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
-        ids = class_ids(op, "target", parts[0], shape, rows, ignore)
+        ids = class_ids(op, "target", parts[0], shape, rows.classes, ignore, len(rows.result))
         return x, rows, Target(ids, shape[-1], _dense(op, "target", parts[1], shape), None)
     given = _arrays._plain(op, "target", parts[0])
     if given.shape == rows.shape and given.dtype.kind not in "iub" and rows.shape != rows.result:
@@ -203,7 +175,7 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
     if given.shape != rows.result:
         accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
         raise ValueError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
-    return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows, ignore), 1, None, None)
+    return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows.classes, ignore), 1, None, None)
 
 
 def _is_array(value: ArrayLike) -> bool:
@@ -222,7 +194,8 @@ def _mixes(x: Array, other: Array) -> bool:
     return (x.dtype == F64) != (other.dtype == F64)
 
 
-def _number(op: str, argument: str, value: float, least: float, most: float = np.inf) -> float:
+def number(op: str, argument: str, value: float, least: float, most: float = np.inf) -> float:
+    """Check a real number."""
     accepted = f"a finite number >= {least:.3g}" if most == np.inf else f"a number from {least:g} to {most:g}"
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(message(op, argument, f"is {value!r}", accepted))
@@ -280,7 +253,7 @@ def softmax_stats(
         raise TypeError(message(op, "top_n", f"is {top_n!r}", accepted)) from None
     if not 0 <= n <= rows.classes:
         raise ValueError(message(op, "top_n", f"is {top_n}", accepted))
-    ids = None if target is None else class_ids(op, "target", target, rows.result, rows)
+    ids = None if target is None else class_ids(op, "target", target, rows.result, rows.classes)
     t = rows.temperature(temperature)
     rest = _call._options(op, rows.count, rows.classes, x.dtype)
     lse, largest, entropies, log_prob = (np.empty(rows.count) for _ in range(4))
@@ -324,7 +297,7 @@ def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, tempe
     if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
         accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
         raise ValueError(message(op, "index", f"has shape {shape}", accepted))
-    ids = class_ids(op, "index", wanted, shape, rows)
+    ids = class_ids(op, "index", wanted, shape, rows.classes, row_dims=len(rows.result))
     t = rows.temperature(temperature)
     rest = _call._options(op, rows.count, rows.classes, x.dtype)
     width = shape[len(rows.result) :]

@@ -6,25 +6,21 @@ All of it in float64, a few numbers a row: whoever reads the logits, in one arra
 
 from __future__ import annotations
 
-from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import _arrays
+from ._losses import REDUCTIONS, number
 from .errors import message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike, NDArray
 
     from ._arrays import Array, Reduced
 
     F64 = NDArray[np.float64]
-
-REDUCTIONS = ("none", "mean", "sum")
 
 
 class Seen(NamedTuple):
@@ -113,25 +109,6 @@ def reduce(losses: F64, kept: Array, own: F64, reduction: str) -> tuple[Reduced,
         return losses.sum() / mass, 1 / mass
 
 
-def class_ids(
-    op: str, target: ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int
-) -> tuple[Array, Array]:
-    """Check integer targets of rows of `shape`. Return them, flat, and which rows are not ignored."""
-    ids = _arrays.as_given(op, "target", target)
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(message(op, "target", f"has dtype {ids.dtype}", "integers, the class of each row"))
-    if ids.shape != shape:
-        raise ValueError(message(op, "target", f"has shape {ids.shape}", f"the shape of the rows, {shape}"))
-    ids = ids.reshape(-1)
-    kept = ids != ignore_index
-    outside = kept & ((ids < 0) | (ids >= classes))
-    if outside.any():
-        row = int(outside.argmax())
-        accepted = f"0 to {classes - 1} for {classes} classes, and ignore_index {ignore_index}"
-        raise IndexError(message(op, "target", f"is {ids[row]} in row {row}", accepted))
-    return ids.astype(np.int64), kept
-
-
 def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
     """Check the weights of the classes."""
     if weight is None:
@@ -146,18 +123,9 @@ def options(op: str, reduction: str, ignore_index: int, label_smoothing: float, 
     """Check what a loss may be given, and return `ignore_index` as an int."""
     if reduction not in REDUCTIONS:
         raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
-    number(op, "label_smoothing", label_smoothing, lambda v: 0 <= v <= 1, "a number from 0 to 1")
-    number(op, "z_loss", z_loss, lambda v: 0 <= v < np.inf, "a finite number >= 0")
+    number(op, "label_smoothing", label_smoothing, 0, 1)
+    number(op, "z_loss", z_loss, 0)
     try:
         return index(ignore_index)
     except TypeError:
         raise TypeError(message(op, "ignore_index", f"is {ignore_index!r}", "an int")) from None
-
-
-def number(op: str, argument: str, value: object, good: Callable[[float], bool], accepted: str) -> float:
-    """Check a real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(message(op, argument, f"is {value!r}", accepted))
-    if not good(float(value)):
-        raise ValueError(message(op, argument, f"is {value!r}", accepted))
-    return float(value)

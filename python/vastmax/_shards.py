@@ -14,7 +14,6 @@ import numpy as np
 
 from . import _arrays
 from ._arrays import F64, Rows
-from .errors import message
 from .streaming import LogSumExp
 
 if TYPE_CHECKING:
@@ -111,32 +110,3 @@ def log_probabilities(shard: ArrayLike, state: LogSumExp, axis: Axis) -> Array:
             np.subtract(logits, most, out=out)
             out += rest
     return y
-
-
-def check_target(op: str, dtype: np.dtype[Any], shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
-    """Check the kind and shape of targets that are classes."""
-    if dtype.kind not in "iu":
-        raise TypeError(message(op, "target", f"has dtype {dtype}", "integers, the class of each row"))
-    if shape != rows:
-        raise ValueError(message(op, "target", f"has shape {shape}", f"the shape of the rows, {rows}"))
-
-
-def integers(op: str, target: ArrayLike, rows: tuple[int, ...]) -> Array:
-    """Return targets that are classes, their range unchecked."""
-    ids = _arrays.as_given(op, "target", target)
-    if ids.size == 0 and not isinstance(target, np.ndarray):
-        ids = ids.astype(np.int64)  # NumPy takes [] for floats
-    check_target(op, ids.dtype, ids.shape, rows)
-    return ids
-
-
-def class_ids(op: str, ids: Array, classes: int, first: tuple[int, ...] = ()) -> Array:
-    """Check the range of targets, the first of which belongs to the row `first`, and return them as int64."""
-    outside = ((ids < 0) | (ids >= classes)) & (ids != IGNORE_INDEX)
-    if outside.any():
-        where = tuple(int(i) for i in np.argwhere(outside)[0])
-        row = tuple(i + j for i, j in zip(where, first, strict=True)) if first else where
-        at = f" at row {row[0] if len(row) == 1 else row}" if row else ""
-        accepted = f"0 to {classes - 1}, as there are {classes} classes" if classes else "nothing: no classes"
-        raise IndexError(message(op, "target", f"is {ids[where]}{at}", f"{accepted}, or {IGNORE_INDEX}, ignored"))
-    return ids.astype(np.int64)

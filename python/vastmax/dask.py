@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _arrays, _shards
+from . import _arrays, _shards, _targets
 from ._arrays import F64, Rows
 from ._docstrings import filled
 from ._largest import largest
@@ -287,9 +287,9 @@ class _Logits:
         """Check targets, those of a Dask array when they are computed, and cut them like the rows."""
         op, classes, chunks = self._op, self.classes, tuple(self._x.chunks[i] for i in self._row_axes)
         if not isinstance(target, self._da.Array):
-            ids = _shards.class_ids(op, _shards.integers(op, target, self._row_shape), classes)
+            ids = _targets.class_ids(op, "target", target, self._row_shape, classes, _shards.IGNORE_INDEX)
             return self._da.from_array(ids, chunks=chunks)
-        _shards.check_target(op, target.dtype, target.shape, self._row_shape)
+        _targets.check_kind(op, "target", target.dtype, target.shape, self._row_shape)
         meta = np.empty((0,) * target.ndim, _INT64)
         return target.rechunk(chunks).map_blocks(partial(_checked, op, classes), dtype=_INT64, meta=meta)
 
@@ -415,7 +415,7 @@ def _classes(axis: int, best: Largest) -> Array:
 
 def _checked(op: str, classes: int, ids: Array, block_info: Any = None) -> Array:  # noqa: ANN401
     first = tuple(start for start, _ in block_info[0]["array-location"])
-    return _shards.class_ids(op, ids, classes, first)
+    return _targets.in_range(op, "target", ids, classes, _shards.IGNORE_INDEX, first=first)
 
 
 def _quotient(dtype: np.dtype[Any], losses: Array, count: Array | int = 1) -> Array:

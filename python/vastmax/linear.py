@@ -16,6 +16,7 @@ from ._head_gradients import Gradients
 from ._head_reader import read_all
 from ._head_top import top_k
 from ._row_loss import RowLoss
+from ._targets import class_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def linear_cross_entropy(
     op = "linear_cross_entropy"
     ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
-    ids, kept = _row_loss.class_ids(op, target, head.shape, head.classes, ignore)
+    ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
+    kept = ids != ignore
     weights = _row_loss.class_weight(op, weight, head.classes)
     head.ready()
     rows = np.flatnonzero(kept)
@@ -164,7 +166,8 @@ def linear_cross_entropy_with_grad(
     op = "linear_cross_entropy_with_grad"
     ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
-    ids, kept = _row_loss.class_ids(op, target, head.shape, head.classes, ignore)
+    ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
+    kept = ids != ignore
     weights = _row_loss.class_weight(op, weight, head.classes)
     outer = _outer(op, grad_output, head.shape, reduction)
     head.ready()

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from . import _arrays, _shards
+from . import _arrays, _shards, _targets
 from ._arrays import F64
 from ._docstrings import filled
 from ._shards import Seen
@@ -190,7 +190,9 @@ class _Exchange:
             raise wrong
         self._agree(headers)
         if target is not None:
-            _shards.class_ids(op, _arrays.as_given(op, "target", target), self._all_classes(headers))
+            _targets.in_range(
+                op, "target", _arrays.as_given(op, "target", target), self._all_classes(headers), _shards.IGNORE_INDEX
+            )
         self.seen = _shards.merged(parts)
 
     def _tell(self, target: ArrayLike | None, start: int) -> tuple[_Header, Seen]:
@@ -202,7 +204,7 @@ class _Exchange:
         if target is None:
             ids = np.full(rows, _shards.IGNORE_INDEX)
         else:
-            ids = _shards.integers(op, target, rows).astype(np.int64)
+            ids = _targets.integers(op, "target", target, rows).astype(np.int64)
             start = _first_class(op, start)
         told = _shards.seen(shard, -1, ids, start, _arrays.reduction_dtype(dtype))
         sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), crc32(ids.tobytes()))

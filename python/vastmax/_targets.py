@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets that are classes: their kind, their shape, their range, before anything reads memory by them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _arrays
+from .errors import message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._arrays import Array
+
+_INT64 = np.dtype(np.int64)
+
+
+def class_ids(
+    op: str,
+    argument: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    classes: int,
+    ignore: int | None = None,
+    row_dims: int | None = None,
+) -> Array:
+    """Check class numbers of this shape, and return them as dense int64. The first `row_dims` axes are the rows."""
+    ids = integers(op, argument, value, shape)
+    return in_range(op, argument, ids, classes, ignore, row_dims=row_dims)
+
+
+def integers(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Check the kind and shape of class numbers."""
+    ids = _arrays.as_given(op, argument, value)
+    if ids.size == 0 and not isinstance(value, np.ndarray):
+        ids = ids.astype(_INT64)  # NumPy takes [] for floats
+    check_kind(op, argument, ids.dtype, ids.shape, shape)
+    return ids
+
+
+def check_kind(op: str, argument: str, dtype: np.dtype[Any], given: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Check what is known of class numbers without looking at them."""
+    if dtype.kind not in "iu":
+        raise TypeError(message(op, argument, f"has dtype {dtype}", "integers, the numbers of classes"))
+    if given != shape:
+        raise ValueError(message(op, argument, f"has shape {given}", str(shape)))
+
+
+def in_range(
+    op: str,
+    argument: str,
+    ids: Array,
+    classes: int,
+    ignore: int | None = None,
+    *,
+    first: tuple[int, ...] = (),
+    row_dims: int | None = None,
+) -> Array:
+    """Check the range of class numbers, which may be a part whose first row is `first`; return them as dense int64."""
+    if ids.size and not (ids.min() >= 0 and ids.max() < classes):
+        outside = (ids < 0) | (ids >= classes)
+        if ignore is not None:
+            outside &= ids != ignore
+        if outside.any():
+            where = tuple(int(i) for i in np.argwhere(outside)[0])
+            row = where[:row_dims]
+            row = tuple(i + j for i, j in zip(row, first, strict=True)) if first else row
+            at = f" at row {row[0] if len(row) == 1 else row}" if row else ""
+            accepted = f"0 to {classes - 1}, as there are {classes} classes" if classes else "nothing: no classes"
+            accepted += "" if ignore is None else f", or ignore_index, {ignore}"
+            raise IndexError(message(op, argument, f"is {ids[where]}{at}", accepted))
+    return np.asarray(ids, _INT64, order="C")
