@@ -159,7 +159,8 @@ def _torch_loss(op: str, arrays: Arrays, axis: int) -> Call:
 
     def forward_and_backward() -> object:
         logits.grad = None
-        torch.nn.functional.cross_entropy(logits, target).backward()  # type: ignore[no-untyped-call]
+        loss: Any = torch.nn.functional.cross_entropy(logits, target)
+        loss.backward()
         return logits.grad
 
     return forward_and_backward
