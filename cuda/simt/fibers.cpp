@@ -216,6 +216,9 @@ void Machine::run_block(unsigned block) {
   for (unsigned t = 0; t < place.threads; ++t) {
     fibers[t] = {};
     prepare(fibers[t].context, stacks[t].base, fiber_main);
+#if VM_ASAN  // the last frames of the fiber before, which never returned from its last switch
+    __asan_unpoison_memory_region(stacks[t].base + stack_bytes - 4096, 4096);
+#endif
   }
   for (unsigned left = place.threads; left > 0;) {
     bool progress = false;
