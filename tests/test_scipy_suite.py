@@ -50,6 +50,7 @@ def pytest_terminal_summary(terminalreporter):
 def test_scipy_suite(tmp_path: Path) -> None:
     (tmp_path / "swap_in_vastmax.py").write_text(PLUGIN)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    kept = {k: v for k, v in os.environ.items() if k not in ("SCIPY_ARRAY_API", "PYTEST_ADDOPTS")}
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [
@@ -60,7 +61,7 @@ def test_scipy_suite(tmp_path: Path) -> None:
         text=True,
         timeout=300,
         cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if k != "SCIPY_ARRAY_API"} | {"PYTHONPATH": path},
+        env=kept | {"PYTHONPATH": path},
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
