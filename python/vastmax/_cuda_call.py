@@ -237,19 +237,14 @@ def norm_loss(
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
     site.chosen(rows.count, rows.classes, x.dtype)
     kind = _arrays.reduction_dtype(x.dtype)
-    loss, lse, total = site.workspace(rows.count), site.workspace(rows.count), site.workspace(2)
-    options = (ids, width, id_probabilities, probabilities, ignore_index, of_class, of_row, label_smoothing, z_loss)
-    more = (softcap, loss, lse if return_lse else None, scale, reduction == "mean", t, mask, total)
-    gradient: Array | None = None
-    if op == "cross_entropy_with_grad":
-        y, done = site.result(out, x.shape, x.dtype)
+    y, done = site.result(out, x.shape, x.dtype) if op == "cross_entropy_with_grad" else (None, None)
+    if y is not None:
         x, mask, probabilities = site.apart(x, y), site.apart(mask, y), site.apart(probabilities, rows.of(y))
-        options = (*options[:3], probabilities, *options[4:])
-        more = (*more[:6], mask, total)
-        site.module.cross_entropy(rows.of(x), rows.of(y), *options, *more, *site.rest)
-        gradient = done()
-    else:
-        site.module.cross_entropy(rows.of(x), None, *options, *more, *site.rest)
+    loss, lse, total = site.workspace(rows.count), site.workspace(rows.count), site.workspace(2)
+    goal = (ids, width, id_probabilities, probabilities, ignore_index, of_class, of_row, label_smoothing, z_loss)
+    results = (loss, lse if return_lse else None, scale, reduction == "mean", t, mask, total)
+    gradient = None if y is None else rows.of(y)
+    site.module.cross_entropy(rows.of(x), gradient, *goal, softcap, *results, *site.rest)
 
     def per_row(values: Array) -> Reduced:
         made, give = site.result(None, rows.result, kind)
@@ -262,7 +257,7 @@ def norm_loss(
         of_all, divisor = site.fetch(total)
         with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32
             value = (of_all / (divisor if reduction == "mean" else 1)).astype(kind)
-    return _losses.CrossEntropyResult(value, gradient, per_row(lse) if return_lse else None)
+    return _losses.CrossEntropyResult(value, None if done is None else done(), per_row(lse) if return_lse else None)
 
 
 def _target(
