@@ -83,3 +83,17 @@ def test_bad_input_says_what_is_accepted() -> None:
         HOST["cross_entropy"](x, [0, 1], weight=ByDlpack(np.ones(3, np.float32)))
     with pytest.raises(ValueError, match="reduction is 'max'"):
         HOST["cross_entropy"](x, [0, 1], reduction="max")
+
+
+@pytest.mark.parametrize("op", ["softmax_stats", "entropy", "LogSumExp", "cross_entropy"])
+def test_what_cannot_run_there_says_so_rather_than_run_elsewhere(op: str) -> None:
+    x = np.zeros((2, 4), np.float32)
+    call = {
+        "LogSumExp": lambda a: vastmax.LogSumExp(2).update(a),
+        "cross_entropy": lambda a: HOST["cross_entropy"](a, [0, 1]),
+    }.get(op, getattr(vastmax, op))
+    with vastmax.config(device="cuda"), pytest.raises(vastmax.BackendUnavailable, match="accepted: NumPy arrays"):
+        call(x)
+    if op != "cross_entropy":
+        with pytest.raises(vastmax.BackendUnavailable, match="no GPU version"):
+            call(ByDlpack(x))

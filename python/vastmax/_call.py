@@ -276,7 +276,8 @@ def _chosen(shape: str, op: str, rows: int, classes: int, dtype: np.dtype[Any]) 
 def on_cpu(op: str, *arrays: object) -> Callable[[str, int, int, np.dtype[Any]], Rest]:
     """Refuse what lives, or is wanted, on a GPU: `op` has no kernel there. Return what gives the core's options."""
     if _on_gpu(op, *arrays) or _config.current().device == "cuda":
-        raise BackendUnavailable(f"{op}: has no kernels for GPUs; accepted: NumPy arrays with device None or 'cpu'")
+        why = "it has no GPU version, or none for NumPy data"
+        raise BackendUnavailable(f"{op}: cannot run on a GPU, {why}; accepted: NumPy arrays with device None or 'cpu'")
     return _options
 
 

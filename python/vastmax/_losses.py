@@ -17,7 +17,7 @@ import numpy as np
 from . import _arrays, _call, _core
 from ._arrays import F64, Rows
 from ._targets import class_ids
-from .errors import BackendUnavailable, message
+from .errors import message
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -135,12 +135,6 @@ def cross_entropy(
     return CrossEntropyResult(value, None if grad is None else _arrays.unwrap(grad, out), sums)
 
 
-def on_cpu(op: str, *arrays: object) -> None:
-    """Refuse what lives on a GPU, or should run there."""
-    if _call._on_gpu(op, *arrays):
-        raise BackendUnavailable(f"{op}: has no GPU version yet; accepted: NumPy arrays with device None or 'cpu'")
-
-
 def per_row(values: Array, rows: Rows, kind: np.dtype[Any], *more: int) -> Reduced:
     """Shape what the core found for each row for the user."""
     with np.errstate(all="ignore"):  # a float64 may not fit float32
@@ -241,7 +235,7 @@ def softmax_stats(
 ) -> SoftmaxStats:
     """Run softmax_stats."""
     op = "softmax_stats"
-    on_cpu(op, logits, target)
+    _call.on_cpu(op, logits, target)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     if rows.classes == 0:
@@ -277,7 +271,7 @@ def softmax_stats(
 def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
     """Run entropy."""
     op = "entropy"
-    on_cpu(op, logits)
+    _call.on_cpu(op, logits)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     t = rows.temperature(temperature)
@@ -290,7 +284,7 @@ def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Redu
 def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
     """Run selective_log_softmax."""
     op = "selective_log_softmax"
-    on_cpu(op, logits, wanted)
+    _call.on_cpu(op, logits, wanted)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     shape = np.shape(wanted)
@@ -309,7 +303,7 @@ def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, tempe
 def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduced:
     """Run kl_divergence."""
     op = "kl_divergence"
-    on_cpu(op, p_logits, q_logits)
+    _call.on_cpu(op, p_logits, q_logits)
     p, q = _arrays.alike(_arrays.floats(op, "p_logits", p_logits), _arrays.floats(op, "q_logits", q_logits))
     rows = rows_along(op, "p_logits", p, axis)
     if q.shape != p.shape:
