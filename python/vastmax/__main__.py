@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .cli import bench, demo, info, selftest, tune
+from .cli import bench, demo, info, report, selftest, tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = {"info": info, "selftest": selftest, "bench": bench, "demo": demo, "tune": tune}
+_COMMANDS = {"info": info, "selftest": selftest, "bench": bench, "demo": demo, "report": report, "tune": tune}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,6 +86,23 @@ def draw_sizes(path: str, panels: Mapping[str, Mapping[str, Any]], machine: str)
     figure.savefig(path, dpi=150)
 
 
+def draw_confidence(path: str, bins: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Draw how many rows have which largest probability, and how many of them are right."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    places = [(b["from"] + b["to"]) / 2 for b in bins]
+    axes.bar(places, [b["rows"] for b in bins], width=0.9 / len(bins), color=_INK["vastmax"], alpha=0.5)
+    axes.set(xlabel="confidence: the largest probability of a row", ylabel="rows", title=title, xlim=(0, 1))
+    right = [(x, b["accuracy"]) for x, b in zip(places, bins, strict=True) if b["accuracy"] is not None]
+    if right:
+        share = axes.twinx()
+        share.plot(*zip(*right, strict=True), "o-", color=_INK["scipy"], label="right")
+        share.plot([0, 1], [0, 1], "--", color=_INK["copy roof"], label="right as often as confident")
+        share.set(ylabel="share that is right", ylim=(0, 1))
+        share.legend(loc="upper left", frameon=False)
+    figure.savefig(path, dpi=150)
+
+
 def _draw_panel(above: Axes, below: Axes, title: str, panel: Mapping[str, Any]) -> None:
     from matplotlib.ticker import EngFormatter
 
