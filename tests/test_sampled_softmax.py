@@ -255,6 +255,114 @@ def test_ragged_targets(share):
 
 
 @pytest.mark.parametrize("share", ["batch", "row"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_without_a_target_spoils_nothing(share, bad):
+    x, w, b, _ = problem(rows=4)
+    ids, offsets = np.array([5, 3, 9, 0]), np.array([0, 1, 1, 3, 4])
+    options = {"bias": b, "sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 7}
+    good = vastmax.sampled_softmax(x, w, (ids, offsets), **options)
+    x[1] = bad
+    given = x.copy()
+    got = vastmax.sampled_softmax(x, w, (ids, offsets), **options)
+    assert_array_equal(x, given)
+    assert_array_equal(got.loss, good.loss)
+    assert_array_equal(got.grad_input, good.grad_input)
+    assert_array_equal(dense(got.grad_weight), dense(good.grad_weight))
+    assert np.isnan(got.lse[1])
+    assert np.isfinite(got.lse[[0, 2, 3]]).all()
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_a_gradient_is_of_the_arrays_that_were_given(share):
+    x, w, _, t = problem(np.float32)
+    options = {"sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 7}
+    result = vastmax.sampled_softmax(x, w, t, **options)
+    want = dense(result.grad_weight)
+    x[:], t[:] = 0, 1
+    assert_array_equal(dense(result.grad_weight), want)
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_preset_targets_stay_with_their_targets(share):
+    """log q of targets is given as the targets are: unordered, repeated, ragged."""
+    x, w, b, t = problem(targets=3)
+    t[0] = [9, 2, 9]
+    q = np.linspace(0.05, 0.001, V)
+    drawn = np.array([100, 9, 100, 31, 250, 2])
+    offsets = np.arange(0, 3 * B + 1, 3)
+    for correction in ("importance", "candidate"):
+        for target, log_q in ((t, np.log(q[t])), ((t.ravel(), offsets), np.log(q[t.ravel()]))):
+            sampler = vastmax.PresetSampler(drawn, np.log(q[drawn]), target_log_q=log_q)
+            got = vastmax.sampled_softmax(x, w, target, bias=b, sampler=sampler, correction=correction, share=share)
+            ids = np.tile(drawn, (B, 1))
+            want = reference(x, w, b, t, ids, correction, lambda i: q[i], lambda _, i: len(drawn) * q[i])
+            check(got, want, np.float64)
+    with pytest.raises(ValueError, match=r"target_log_q of shape \(51,\); accepted: that of target, \(17, 3\)"):
+        vastmax.sampled_softmax(x, w, t, sampler=sampler, share=share)
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_targets_beyond_what_is_drawn(share):
+    """A law of fewer classes than the table: the others are never negatives, and may be targets."""
+    x, w, b, t = problem()
+    t[::2] += 200
+    sampler = vastmax.LogUniformSampler(100)
+
+    def q(ids):
+        return np.where(ids < 100, np.exp(sampler.log_prob(np.minimum(ids, 99))), 0)
+
+    options = {"bias": b, "sampler": sampler, "num_sampled": S, "share": share, "seed": 7}
+    ids = np.tile(sampler.sample(S, seed=7), (B, 1))
+    got = vastmax.sampled_softmax(x, w, t, **options)
+    if share == "row":
+        ids = got.grad_weight.ids()
+    check(got, reference(x, w, b, t, ids, "importance", q, None), np.float64)
+    for loss in (vastmax.nce_loss, vastmax.sampled_softmax):
+        candidate = {"correction": "candidate"} if loss is vastmax.sampled_softmax else {}
+        with pytest.raises(ValueError, match=rf"sampler never draws class {t[0]}, a target"):
+            loss(x, w, t, **options, **candidate)
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+@pytest.mark.parametrize("correction", ["importance", "candidate", "refined"])
+def test_hits_may_stay(share, correction):
+    x, w, b, t = problem()
+    sampler = vastmax.LogUniformSampler(V)
+    got = vastmax.sampled_softmax(
+        x, w, t, bias=b, sampler=sampler, num_sampled=S, correction=correction, share=share, exclude_targets=False,
+        seed=7, step=3,
+    )  # fmt: skip
+
+    def q(ids):
+        return np.exp(sampler.log_prob(ids))
+
+    ids = draws(sampler, share)
+    check(got, reference(x, w, b, t, ids, correction, q, lambda _, i: S * q(i), drop=False), np.float64)
+    assert got.num_hits.sum() > 0
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_logits_that_overflow(share):
+    w = np.array([[0.0], [1.0], [-1e30]])
+    sampler = vastmax.PresetSampler([1, 1], np.log([0.5, 0.5]))
+    low = vastmax.sampled_softmax(np.ones((1, 1)), w, [2], sampler=sampler, share=share)
+    assert_allclose(low.lse, [1 + np.log(2)], rtol=1e-15)  # not what the target's -1e30 rounds it to
+    above = vastmax.sampled_softmax(np.ones((1, 1)), w, [0], bias=[0, np.inf, 0], sampler=sampler, share=share)
+    assert_array_equal([above.lse[0], above.loss[0]], np.inf)
+    hit = vastmax.sampled_softmax(np.ones((1, 1)), w, [1], bias=[0, np.inf, 0], sampler=sampler, share=share)
+    assert_array_equal([hit.loss[0], hit.num_hits[0]], [0, 2])
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_a_size_may_be_a_numpy_scalar(share):
+    x, w, _, t = problem()
+    options = {"sampler": vastmax.LogUniformSampler(V), "share": share, "seed": 7}
+    want = vastmax.sampled_softmax(x, w, t, num_sampled=200, **options)
+    got = vastmax.sampled_softmax(x, w, t, num_sampled=np.uint8(200), **options)
+    assert_array_equal(got.loss, want.loss)
+
+
+@pytest.mark.parametrize("share", ["batch", "row"])
 def test_a_row_whose_draws_are_all_hits(share):
     x, w, _b, _ = problem(rows=2)
     sampler = vastmax.PresetSampler([4, 4, 4], np.log([0.5, 0.5, 0.5]))
@@ -380,7 +488,7 @@ def test_nan_stays_in_its_row(share, bad):
     x[3, 5] = bad
     options = {"bias": b, "sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 7}
     result = vastmax.sampled_softmax(x, w, t, **options)
-    assert np.isnan(result.loss[3])
+    assert np.isnan(result.loss[3]) or (bad == np.inf and result.loss[3] == np.inf)
     others = np.arange(B) != 3
     x[3, 5] = 0
     good = vastmax.sampled_softmax(x, w, t, **options)

@@ -187,7 +187,8 @@ def test_same_ids_on_each_instruction_set_and_for_any_threads(isa: str, law: Any
             np.testing.assert_array_equal(sampler.sample(size, seed=5, step=3), want)
             np.testing.assert_array_equal(sampler.log_prob(want), log_q)
     np.testing.assert_array_equal(sampler.sample(777, seed=5, step=3), want[:777])
-    assert not (sampler.sample(size, seed=5, step=4) != want).all() or sampler.classes == 1
+    several = (np.exp(log_q) < 1).any()
+    assert (sampler.sample(size, seed=5, step=4) != want).any() == several
 
 
 def test_same_unique_ids_on_each_instruction_set(isa: str, law: Any) -> None:
@@ -356,11 +357,9 @@ class Estimates:
         self.q = log_uniform(self.classes)
         self.f = np.exp(np.random.default_rng(0).standard_normal(self.classes))
         self.sampler = vastmax.LogUniformSampler(self.classes)
-        stream = rows(self.sampler, self.trials, 2000)
         self.drawn = [self.sampler._draw("test", self.size, 1, step, True) for step in range(self.trials)]
         streams = (rows(self.sampler, 1, 1000, step=step)[0] for step in range(self.trials))
         self.tries = [int(np.sort(np.unique(s, return_index=True)[1])[self.size - 1]) + 1 for s in streams]
-        assert stream.shape == (self.trials, 2000)
 
     def error(self, expected: Callable[[int], Any]) -> float:
         """How many standard errors the mean of the estimates is off, if Q is `expected` in a trial."""
@@ -485,7 +484,7 @@ def test_all_classes() -> None:
     np.testing.assert_array_equal(sampler.expected_count(np.arange(5), 5, unique=True), 1)
     assert np.exp(sampler.log_prob(np.arange(5))).sum() == pytest.approx(1)
     drawn = sampler._draw("test", 5, None, 0, False)
-    assert drawn.hits_remove is False
+    assert drawn.replaced is False
     assert (drawn.log_expected == 0).all()
 
 
@@ -494,8 +493,8 @@ def test_preset_classes() -> None:
     np.testing.assert_array_equal(sampler.sample(4, seed=None), [4, 1, 4, 9])
     np.testing.assert_array_equal(sampler.log_prob([9, 4]), [-3, -1])
     np.testing.assert_allclose(sampler.expected_count([4], 4), 4 * np.exp(-1))
-    np.testing.assert_array_equal(sampler._target_log_q("test", np.zeros((2, 1))), [[-1.5], [-np.inf]])
-    assert vastmax.PresetSampler([1], [-1])._target_log_q("test", np.zeros(3)) is None
+    with pytest.raises(ValueError, match="log_q has different numbers for class 4"):
+        vastmax.PresetSampler([4, 1, 4], [-1, -2, -3])
 
 
 @pytest.mark.parametrize(
@@ -507,6 +506,25 @@ def test_counts_of_any_dtype(dtype: Any) -> None:
     got = vastmax.UnigramSampler(counts)
     np.testing.assert_array_equal(got.sample(100, seed=1), want.sample(100, seed=1))
     np.testing.assert_array_equal(got.log_prob(np.arange(4)), want.log_prob(np.arange(4)))
+
+
+def test_classes_too_rare_for_float64() -> None:
+    """q is subnormal or underflows, yet the class can be drawn: their clocks are the last, none is lost."""
+    counts = vastmax.softmax(np.r_[0.0, -736.0, -737.0, -738.0, -739.0, -740.0])
+    sampler = vastmax.UnigramSampler(counts, power=1)
+    for size in range(1, 7):
+        ids = sampler.sample(size, seed=1, unique=True)
+        assert ids[0] == 0
+        assert len(np.unique(ids)) == size
+        assert np.isin(ids, np.arange(6)).all()
+        assert np.isfinite(sampler._draw("test", size, 1, 0, True).log_expected).all()
+    np.testing.assert_array_equal(sampler.expected_count(np.arange(6), 6, unique=True), 1)
+
+
+def test_weights_of_any_size() -> None:
+    parts = [vastmax.UniformSampler(3), vastmax.LogUniformSampler(3)]
+    want = vastmax.MixtureSampler(parts, [1, 1]).sample(1000, seed=3)
+    np.testing.assert_array_equal(vastmax.MixtureSampler(parts, [1e308, 1e308]).sample(1000, seed=3), want)
 
 
 @pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e300, 1.5e308])

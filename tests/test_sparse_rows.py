@@ -115,6 +115,21 @@ def test_errors_leave_the_table_alone():
     assert_array_equal(w, gradients()[0])
 
 
+def test_rows_that_are_the_table() -> None:
+    """Changes that look at the weights they change are those of before."""
+    weight = np.arange(8.0).reshape(4, 2)
+    want = weight - 0.5 * np.vstack([np.zeros((1, 2)), weight[:3]])
+    vastmax.SparseRows(np.arange(1, 4), weight[:3], (4, 2)).apply_sgd_(weight, 0.5)
+    assert_array_equal(weight, want)
+
+
+def test_a_column_of_any_stride() -> None:
+    weight = np.ones((4, 6))[:, 1:2]
+    vastmax.SparseRows(np.array([2]), np.ones((1, 1)), (4, 1)).apply_sgd_(weight.T.copy().T, 0.5)
+    vastmax.SparseRows(np.array([2]), np.ones((1, 1)), (4, 1)).apply_sgd_(weight, 0.5)
+    assert_array_equal(weight[:, 0], [1, 1, 0.5, 1])
+
+
 def test_ids_that_come_twice():
     rng = np.random.default_rng(0)
     ids, rows = rng.integers(0, 9, 40), rng.normal(size=(40, 3))

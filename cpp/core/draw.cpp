@@ -123,6 +123,7 @@ double by_clocks(const Sampler& s, const Draws& draws, std::size_t size, std::in
     for (std::size_t i = 0; i < n; ++i) earliest.add(times[i], static_cast<std::int64_t>(first + i));
   }
   const auto& clocks = earliest.sorted();
+  if (clocks.size() < size) throw std::logic_error("draw: fewer classes have a clock than can be drawn");
   for (std::size_t i = 0; i < size; ++i) ids[i] = clocks[i].second;
   return clocks.size() > size ? clocks[size].first : std::numeric_limits<double>::infinity();
 }

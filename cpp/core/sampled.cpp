@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "core/class_rows.hpp"
 
@@ -89,7 +90,7 @@ class SampledRun : ClassRows {
     const std::size_t n = o_.draws;
     Seen seen;
     if (sum != nullptr) std::memset(sum, 0, width());
-    double max = -infinity;
+    double max = -infinity, asked = 0;
     for (std::size_t first = 0; first < n; first += tile) {
       const std::size_t some = std::min(tile, n - first);
       double most = max;
@@ -101,19 +102,31 @@ class SampledRun : ClassRows {
         store_staged(z, j, x);
         if (x > most) most = x;
       }
-      if (sum != nullptr && o_.kind != SampledKind::nce)
+      if (o_.kind == SampledKind::nce)
+        asked += ask_tile(row, ids + first, some, z + first * item(), sum);
+      else if (sum != nullptr)
         add_tile(ids + first, some, z + first * item(), max, most, sum);
       max = most;
     }
     seen.max = max;
-    const double factor = slopes(row, seen, z, n, nullptr, nullptr);
-    if (sum == nullptr) return;
+    double factor = 1;
     if (o_.kind == SampledKind::nce)
-      for (std::size_t j = 0; j < n; ++j)
-        k_.add_row(at(ids[j]), load_staged(z + j * item(), table_.dtype), features(), sum);
+      o_.hits[row] = static_cast<std::int64_t>(seen.hits), ask(row, asked);
     else
-      k_.scale_row(factor, features(), sum);
+      factor = slopes(row, seen, z, n, nullptr, nullptr);
+    if (sum == nullptr) return;
+    if (factor != 1) k_.scale_row(factor, features(), sum);
     target_rows(row, sum);
+  }
+
+  // Logits become slopes; returns what they add to the loss.
+  double ask_tile(std::size_t row, const std::int64_t* ids, std::size_t n, OutBytes z, OutBytes sum) const {
+    const double loss = k_.ask_draws(z, nullptr, n);
+    k_.scale_row(scale(row), n, z);
+    for (std::size_t j = 0; sum != nullptr && j < n; ++j)
+      if (const double slope = load_staged(z + j * item(), table_.dtype); slope != 0)
+        k_.add_row(at(ids[j]), slope, features(), sum);
+    return loss;
   }
 
   // sum e^(z - max) w, where the sum so far is against a smaller maximum.
@@ -134,15 +147,24 @@ class SampledRun : ClassRows {
     if (o_.kind == SampledKind::nce) {
       ask(row, k_.ask_draws(z, counts, n));
     } else {
+      const bool overflown = seen.max == infinity && !has_nan(z, n);
       seen.weights = k_.weigh_draws(z, shares, n, base(seen.max));
-      factor *= weigh(row, seen);
+      factor *= weigh(row, seen, overflown);
     }
     k_.scale_row(factor, n, z);
     return factor;
   }
 
+  bool has_nan(Bytes z, std::size_t n) const {
+    for (std::size_t j = 0; j < n; ++j)
+      if (std::isnan(load_staged(z + j * item(), table_.dtype))) return true;
+    return false;
+  }
   static double base(double max) { return max == -infinity ? 0 : max; }  // -inf less -inf would be NaN
   double softplus(double x) const { return std::max(x, 0.0) + all_.log1p(all_.exp_difference(-std::abs(x))); }
+  double log_add(double a, double b) const {
+    return a == b ? a + std::numbers::ln2 : std::max(a, b) + all_.log1p(all_.exp_difference(-std::abs(a - b)));
+  }
   double sigmoid(double x) const {
     const double e = all_.exp_difference(-std::abs(x));
     return (x < 0 ? e : 1) / (1 + e);
@@ -177,13 +199,13 @@ class SampledRun : ClassRows {
   }
 
   // Softmax over targets and draws; returns what turns e^(z - max) into a probability.
-  double weigh(std::size_t row, const Seen& seen) {
+  double weigh(std::size_t row, const Seen& seen, bool overflown) {
     const std::size_t first = begin(row), last = begin(row + 1), kept = o_.draws - (o_.drop_hits ? seen.hits : 0);
     const double mean = target_logits(row), sum = seen.weights.sum;
     double shift = o_.shift[row];
     if (o_.average && kept > 0) shift -= all_.log(static_cast<double>(kept));
     const bool real = std::isfinite(sum) && sum > 0;
-    const double draws = real ? seen.max + all_.log(sum) + shift : sum == 0 ? -infinity : nan;
+    const double draws = real ? seen.max + all_.log(sum) + shift : sum == 0 ? -infinity : overflown ? infinity : nan;
     o_.effective[row] = sum == 0 ? 0 : sum * sum / seen.weights.squares;
     if (first == last) {  // a row without a target has no loss
       o_.loss[row] = 0, o_.lse[row] = draws;
@@ -191,7 +213,7 @@ class SampledRun : ClassRows {
     }
     double* const s = o_.target_slope;
     const double targets = log_sum(s + first, s + last), gap = draws - targets, part = sigmoid(gap);
-    const double lse = targets + softplus(gap);
+    const double lse = log_add(targets, draws);
     o_.lse[row] = lse;
     if (o_.kind == SampledKind::refined)
       o_.loss[row] = part == 0 ? 0 : part * (draws - mean);

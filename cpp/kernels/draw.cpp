@@ -157,13 +157,14 @@ static void log_prob(const Sampler& s, const std::int64_t* ids, std::size_t n, d
   });
 }
 
-// -log(1 - u) / q, inf where q is 0
+// -log(1 - u) / q; inf where q is 0 alone, however small it is elsewhere
 template <class V>
 struct Clock {
   VM_MEMBER V operator()(V u, V log_q) const {
-    const V q = ScaledExp<V>(splat<V>(0))(log_q), zero = splat<V>(0);
-    const V time = negate(log_pair(splat<V>(1) - u, zero)) / q;
-    return select(q == zero, splat<V>(Number<double>::infinity), time);
+    constexpr double least = 0x1p-1022, latest = 0x1.fffffffffffffp1023;
+    const V never = splat<V>(-Number<double>::infinity), q = ScaledExp<V>(splat<V>(0))(log_q);
+    const V time = negate(log_pair(splat<V>(1) - u, splat<V>(0))) / max(q, splat<V>(least));
+    return select(log_q == never, splat<V>(Number<double>::infinity), negate(max(negate(time), splat<V>(-latest))));
   }
 };
 

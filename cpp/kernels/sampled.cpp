@@ -25,9 +25,10 @@ template <class F>
 static double correct_draws(OutBytes z, Bytes adjust, std::size_t n, double scale) {
   using V = wide<F>;
   const V by = splat<V>(static_cast<F>(scale));
-  V most = splat<V>(-Number<F>::infinity);
+  const V out = splat<V>(-Number<F>::infinity);  // a hit stays out, whatever it is adjusted by
+  V most = out;
   rewrite<V>(z, n, [&](std::size_t i, std::size_t left, V v) {
-    v = fma(v, by, load_up_to<V>(adjust + i * sizeof(F), left, 0, type<F>));
+    v = select(v == out, v, fma(v, by, load_up_to<V>(adjust + i * sizeof(F), left, 0, type<F>)));
     most = max(v, most);
     return v;
   });

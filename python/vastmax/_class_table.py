@@ -72,6 +72,8 @@ class Targets(NamedTuple):
     offsets: NDArray[np.int64]
     ids: NDArray[np.int64]
     share: NDArray[np.float64]  # of the row's target that each is; they sum to 1
+    shape: tuple[int, ...]  # of the ids that were given
+    at: NDArray[np.int64]  # where each came first among those
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -81,7 +83,9 @@ class Targets(NamedTuple):
     def of(self, first: int, count: int) -> Targets:
         """Return those of some rows."""
         begin, end = self.offsets[first], self.offsets[first + count]
-        return Targets(self.offsets[first : first + count + 1] - begin, self.ids[begin:end], self.share[begin:end])
+        mine = slice(begin, end)
+        offsets = self.offsets[first : first + count + 1] - begin
+        return Targets(offsets, self.ids[mine], self.share[mine], self.shape, self.at[mine])
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum over each row of one value a target."""
@@ -99,9 +103,8 @@ def targets(op: str, given: TargetLike, rows: int, classes: int) -> Targets:
         raise ValueError(message(op, "target", f"has shape {shape}", accepted))
     ids = class_ids(op, "target", given, shape, classes)
     if ids.ndim == 1:
-        return Targets(np.arange(rows + 1), ids, np.ones(rows))
-    width = shape[1]
-    return _distinct(ids.reshape(-1), np.arange(rows + 1) * width)
+        return Targets(np.arange(rows + 1), ids, np.ones(rows), shape, np.arange(rows))
+    return _distinct(ids, np.arange(rows + 1) * shape[1])
 
 
 def _ragged(op: str, ids: ArrayLike, offsets: ArrayLike, rows: int, classes: int) -> Targets:
@@ -112,10 +115,11 @@ def _ragged(op: str, ids: ArrayLike, offsets: ArrayLike, rows: int, classes: int
     return _distinct(class_ids(op, "target", ids, np.shape(ids), classes), at)
 
 
-def _distinct(ids: Array, offsets: Array) -> Targets:
+def _distinct(given: Array, offsets: Array) -> Targets:
     """Count an id that comes twice in a row once, with twice the share."""
     lengths = np.diff(offsets)
     rows = np.repeat(np.arange(len(lengths)), lengths)
+    ids = given.reshape(-1)
     order = np.lexsort((ids, rows))
     ids, rows = ids[order], rows[order]
     first = np.ones(len(ids), bool)
@@ -124,4 +128,4 @@ def _distinct(ids: Array, offsets: Array) -> Targets:
     counts = np.diff(starts, append=len(ids))
     kept = rows[starts]
     cuts = np.searchsorted(kept, np.arange(len(lengths) + 1))
-    return Targets(cuts, ids[starts], counts / lengths[kept])
+    return Targets(cuts, ids[starts], counts / lengths[kept], given.shape, order[starts])

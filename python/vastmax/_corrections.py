@@ -57,7 +57,7 @@ def shifts(op: str, correction: str, draws: Draws, targets: Targets, known: F64 
     if correction == "none":
         return Shifts(np.zeros(draws.ids.shape), np.zeros(rows), False, nothing)
     if correction == "candidate":
-        return odds(op, "correction", draws, targets, known)
+        return odds(op, draws, targets, known)
     if not draws.replaced:
         return Shifts(-draws.log_expected, np.zeros(rows), False, nothing)
     if known is None or not drop_hits:
@@ -67,11 +67,13 @@ def shifts(op: str, correction: str, draws: Draws, targets: Targets, known: F64 
     return Shifts(-draws.log_expected, others, True, nothing)
 
 
-def odds(op: str, argument: str, draws: Draws, targets: Targets, known: F64 | None) -> Shifts:
+def odds(op: str, draws: Draws, targets: Targets, known: F64 | None) -> Shifts:
     """Return what sets each logit against the expected count of its class: 'candidate', and NCE."""
     if known is None:
-        accepted = "a sampler that knows how probable the targets are"
-        raise ValueError(message(op, argument, "needs log q of the targets", accepted))
+        raise ValueError(message(op, "sampler", "does not know log q of the targets", "one that does"))
     size = np.log(draws.ids.shape[1]) if draws.replaced else 0.0
     expected = draws.expected(known, targets.rows)
+    if (never := np.isneginf(expected)).any():
+        given = f"never draws class {targets.ids[never.argmax()]}, a target"
+        raise ValueError(message(op, "sampler", given, "one that may draw every target, to set them against chance"))
     return Shifts(-(draws.log_expected + size), np.zeros(len(targets.offsets) - 1), False, -(expected + size))

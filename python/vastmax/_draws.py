@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import _config, _core
-from .samplers import Law, inclusion
+from .samplers import Law, log_inclusion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,22 +25,18 @@ class Draws(NamedTuple):
     ids: Ids
     log_expected: F64  # log q of one draw if `replaced`, else log of the probability to be among them
     replaced: bool
-    arrival: F64  # [rows]: when the first class came that is not among them, if draws come at rate 1
+    arrival: F64  # [rows], or [1] for all: when the first class came that is not among them, if draws come at rate 1
 
     def expected(self, log_q: F64, rows: Ids) -> F64:
         """Return for classes with this log q what `log_expected` is, by the draws of these rows."""
-        if self.replaced:
-            return log_q
-        at = self.arrival[rows % len(self.arrival)]
-        with np.errstate(divide="ignore"):  # a class that is never drawn
-            return np.log(inclusion(np.exp(log_q), at))
+        return log_q if self.replaced else log_inclusion(log_q, self.arrival[rows % len(self.arrival)])
 
 
 def shared(op: str, sampler: Sampler, size: int, key: int, step: int, unique: bool) -> Draws:
     """Draw for a batch."""
     drawn = sampler._draw(op, size, key, step, unique)
     arrival = np.array([np.inf if drawn.arrival is None else drawn.arrival])
-    return Draws(drawn.ids[None], drawn.log_expected[None], drawn.hits_remove, arrival)
+    return Draws(drawn.ids[None], drawn.log_expected[None], drawn.replaced, arrival)
 
 
 def own(op: str, sampler: Sampler, rows: int, size: int, key: int, step: int, first: int, unique: bool) -> Draws:
@@ -59,4 +55,4 @@ def own(op: str, sampler: Sampler, rows: int, size: int, key: int, step: int, fi
     clocks = sampler._by_clocks(size)
     for i in range(rows):
         ids[i], arrival[i] = _core.draw_unique(sampler._native, key, step, first + i, size, clocks, *rest)
-    return Draws(ids, np.log(inclusion(np.exp(sampler._log_q(ids)), arrival[:, None])), False, arrival)
+    return Draws(ids, log_inclusion(sampler._log_q(ids), arrival[:, None]), False, arrival)

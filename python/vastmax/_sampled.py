@@ -91,6 +91,7 @@ def run(
     x, grad_dtype = table.features_of(inputs)
     targets = _class_table.targets(op, target, len(x), table.classes)
     size = _size(op, table, options)
+    x, spoilt = _spoilt(x, targets) if kind != Kind.NCE else (x, np.empty(0, np.int64))
     scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
     outer = _outer(op, grad_output, len(x))
     source = _Source(op, options, size, len(x))
@@ -101,10 +102,21 @@ def run(
     batch = _Batch(op, kind, table, x, targets, scale, outer, correction, source, rest)
     with np.errstate(over="ignore", invalid="ignore"):
         grad_input, grad_weight = batch.shared() if options.share == "batch" else batch.own()
-        loss, lse, effective = (_arrays.reduction_dtype(table.weight.dtype).type(a) for a in batch.results)
+        loss, lse, effective = (a.astype(_arrays.reduction_dtype(table.weight.dtype)) for a in batch.results)
+    lse[spoilt] = effective[spoilt] = np.nan
     if grad_input is not None:
         grad_input = grad_input.astype(grad_dtype, copy=False)
     return SampledSoftmaxResult(loss, lse, grad_input, grad_weight, batch.hits, effective)
+
+
+def _spoilt(x: Array, targets: Targets) -> tuple[Array, NDArray[np.int64]]:
+    """Rows without a target count for nothing, so no NaN may leave them; return `x` without it, and where it was."""
+    idle = np.flatnonzero(np.diff(targets.offsets) == 0)
+    spoilt = idle[~np.isfinite(x[idle]).all(axis=1)]
+    if len(spoilt):
+        x = x.copy()
+        x[spoilt] = 0
+    return x, spoilt
 
 
 def _size(op: str, table: ClassTable, options: Options) -> int:
@@ -119,9 +131,9 @@ def _size(op: str, table: ClassTable, options: Options) -> int:
     size = sampler._only_size if options.num_sampled is None else options.num_sampled
     if size is None:
         raise TypeError(message(op, "num_sampled", "is missing", "how many classes to draw"))
-    if sampler._checked_size(op, size, options.unique) == 0:
+    if (count := sampler._checked_size(op, size, options.unique, "num_sampled")) == 0:
         raise ValueError(message(op, "num_sampled", "is 0", "at least 1"))
-    return size
+    return count
 
 
 class _Source:
@@ -172,7 +184,7 @@ class _Batch:
     ) -> None:
         self._op, self._kind, self._table, self._x, self._targets = op, kind, table, x, targets
         self._scale, self._outer, self._correction, self._source, self._rest = scale, outer, correction, source, rest
-        self._known = source.options.sampler._target_log_q(op, targets.ids)
+        self._known = source.options.sampler._target_log_q(op, targets)
         rows = len(x)
         self.results = tuple(np.empty(rows) for _ in range(3))
         self.hits = np.empty(rows, np.int64)
@@ -239,7 +251,9 @@ class _Batch:
         if grad is None:
             return None, None
         coefficients = self._target_slopes.astype(kind)
-        return grad, FactoredGrad(x, slopes, self._table.weight.shape, self._targets, coefficients, self._source.ids)
+        # The caller may write to theirs before the gradient is used.
+        targets = self._targets._replace(ids=self._targets.ids.copy())
+        return grad, FactoredGrad(x.copy(), slopes, self._table.weight.shape, targets, coefficients, self._source.ids)
 
     def _in_table(self, draws: Draws) -> None:
         if self._source.options.sampler.classes is None:
@@ -250,7 +264,7 @@ class _Batch:
         begin = self._targets.offsets[first]
         known = None if self._known is None else self._known[begin : begin + len(targets.ids)]
         if self._kind == Kind.NCE:
-            return _corrections.odds(self._op, "sampler", draws, targets, known)
+            return _corrections.odds(self._op, draws, targets, known)
         drop_hits = self._source.options.exclude_targets
         return _corrections.shifts(self._op, self._correction, draws, targets, known, drop_hits)
 

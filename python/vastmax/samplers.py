@@ -4,13 +4,12 @@
 What `sampled_softmax` asks of a sampler, beside its public methods:
 
 - `classes`, None where a sampler does not know; `_native`, a `_core.Sampler`, None where it does not draw;
-- `_draw(op, size, seed, step, unique)` -> `Drawn`; `_log_q(ids)` of ids that are in range;
-- `_target_log_q(op, targets)`, None where it cannot tell.
+- `_checked_size(op, size, unique, argument)`; `_draw(op, size, seed, step, unique)` -> `Drawn`;
+- `_log_q(ids)` of ids that are in range; `_target_log_q(op, targets)`, None where it cannot tell.
 """
 
 from __future__ import annotations
 
-import sys
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ._arrays import Array, Reduced
+    from ._class_table import Targets
     from ._seeds import Seed
 
 __all__ = ["AllSampler", "LogUniformSampler", "MixtureSampler", "PresetSampler", "UniformSampler", "UnigramSampler"]
@@ -37,20 +37,22 @@ _PIECE = 1 << 16  # levels or classes at a time, in sums over all of them
 class Drawn(NamedTuple):
     """A sample: `ids`; `log_expected`, the logarithms of what estimates divide by.
 
-    `hits_remove`: draws are independent of each other, `log_expected` is log q of one draw, and leaving a hit out makes
-    one draw less. Otherwise `log_expected` is that of being in the sample, and every class is there at most once.
-    `arrival`: such a class is in the sample with probability `inclusion(q, arrival)`; None with `hits_remove`.
+    `replaced`: draws are independent of each other, `log_expected` is log q of one draw, and leaving one out makes one
+    draw less. Otherwise `log_expected` is that of being in the sample, and every class is there at most once.
+    `arrival`: such a class is in the sample with probability `exp(log_inclusion(log_q, arrival))`; None if `replaced`.
     """
 
     ids: NDArray[np.int64]
     log_expected: NDArray[np.float64]
-    hits_remove: bool
+    replaced: bool
     arrival: float | None
 
 
-def inclusion(q: Array, arrival: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability that a class has come up when the first one outside of the sample does."""
-    found: NDArray[np.float64] = -np.expm1(-q * np.minimum(arrival, sys.float_info.max))
+def log_inclusion(log_q: Array, arrival: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log(1 - e^(-q arrival)), for the chance of having come up when the first class outside a sample does."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        log_mean = np.where(np.isneginf(log_q), -inf, log_q + np.log(arrival))  # of how often; q itself may underflow
+        found: NDArray[np.float64] = np.where(log_mean < -37, log_mean, np.log(-np.expm1(-np.exp(log_mean))))
     return found
 
 
@@ -138,15 +140,15 @@ class Sampler:
         """
         op = f"{type(self).__name__}.expected_count"
         n = self._checked_size(op, size, unique)
-        q = np.exp(self._checked_log_q("expected_count", ids))
-        return _arrays.unwrap(inclusion(q, self._time(n)) if unique else n * q, None)
+        log_q = self._checked_log_q("expected_count", ids)
+        return _arrays.unwrap(np.exp(log_inclusion(log_q, self._time(n))) if unique else n * np.exp(log_q), None)
 
     def _checked_log_q(self, method: str, ids: ArrayLike) -> Array:
         op = f"{type(self).__name__}.{method}"
         given = _arrays.as_given(op, "ids", ids)
         return self._log_q(_targets.class_ids(op, "ids", ids, given.shape, self.classes or _ANY))
 
-    def _checked_size(self, op: str, size: int, unique: bool) -> int:
+    def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
         raise NotImplementedError
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:
@@ -155,8 +157,11 @@ class Sampler:
     def _log_q(self, ids: Array) -> NDArray[np.float64]:
         raise NotImplementedError
 
-    def _target_log_q(self, op: str, targets: Array) -> NDArray[np.float64] | None:
-        return self._log_q(targets)
+    def _target_log_q(self, op: str, targets: Targets) -> NDArray[np.float64] | None:
+        log_q = np.full(targets.ids.shape, -inf)  # a class that it does not know is never drawn
+        known = targets.ids < (self.classes or 0)
+        log_q[known] = self._log_q(targets.ids[known])
+        return log_q
 
     def _time(self, size: int) -> float:
         """Return the time at which `size` different classes are expected, if draws come at rate 1."""
@@ -173,11 +178,11 @@ class Law(Sampler):
         self.classes, self._native = classes, native
         self._known: dict[object, float] = {}  # what takes a sum over all classes
 
-    def _checked_size(self, op: str, size: int, unique: bool) -> int:
-        n = _seeds.draws(op, "size", size)
+    def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
+        n = _seeds.draws(op, argument, size)
         if unique and n > self._drawable():
-            accepted = f"0 to {self._drawable()}, the classes that can be drawn, with unique=True"
-            raise ValueError(message(op, "size", f"is {n}", accepted))
+            accepted = f"0 to {self._drawable()}, the classes that can be drawn, without replacement"
+            raise ValueError(message(op, argument, f"is {n}", accepted))
         return n
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:
@@ -187,7 +192,7 @@ class Law(Sampler):
             ids = _core.draw_rows(self._native, key, at, 0, 1, n, options.threads, options.isa)[0]
             return Drawn(ids, self._log_q(ids), True, None)
         ids, arrival = _core.draw_unique(self._native, key, at, 0, n, self._by_clocks(n), options.threads, options.isa)
-        return Drawn(ids, np.log(inclusion(np.exp(self._log_q(ids)), arrival)), False, arrival)
+        return Drawn(ids, log_inclusion(self._log_q(ids), arrival), False, arrival)
 
     def _log_q(self, ids: Array) -> NDArray[np.float64]:
         options = _config.current()
@@ -425,6 +430,7 @@ class MixtureSampler(Law):
         if not ((share > 0) & (share < inf)).all():
             raise ValueError(message(op, "weights", f"is {share.tolist()}", "finite numbers > 0"))
         self._parts: list[tuple[Law, float]] = []  # none is a mixture, weights sum to 1
+        share /= share.max()  # or their sum may overflow
         for part, w in zip(parts, share / share.sum(), strict=True):
             inner = part._parts if isinstance(part, MixtureSampler) else [(part, 1.0)]
             self._parts += [(p, float(w) * v) for p, v in inner]
@@ -470,10 +476,11 @@ class AllSampler(Sampler):
     def __repr__(self) -> str:
         return f"AllSampler({self.classes})"
 
-    def _checked_size(self, op: str, size: int, unique: bool) -> int:
-        if _seeds.draws(op, "size", size) != self.classes:
-            raise ValueError(message(op, "size", f"is {size}", f"{self.classes}, as every class is taken once"))
-        return size
+    def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
+        n = _seeds.draws(op, argument, size)
+        if n != self.classes:
+            raise ValueError(message(op, argument, f"is {n}", f"{self.classes}, as every class is taken once"))
+        return n
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:
         n = self._checked_size(op, size, unique)
@@ -493,7 +500,8 @@ class PresetSampler(Sampler):
     log_q : array_like
         log q of one draw of each: finite, <= 0.
     target_log_q : array_like, optional
-        log q of one draw of each target of the loss, in the shape of the targets; -inf for one that is never drawn.
+        log q of one draw of each target of the loss, in the shape of `target`, of its ids if that is a pair; -inf for
+        one that is never drawn.
 
     Notes
     -----
@@ -521,6 +529,12 @@ class PresetSampler(Sampler):
             raise ValueError(message(op, "log_q", f"has shape {self._log.shape}", f"that of ids, {self._ids.shape}"))
         if np.isneginf(self._log).any():
             raise ValueError(message(op, "log_q", "is -inf for a class that was drawn", "finite numbers <= 0"))
+        order = np.argsort(self._ids, kind="stable")
+        self._sorted, self._log_of = self._ids[order], self._log[order]
+        differ = (np.diff(self._sorted) == 0) & (np.diff(self._log_of) != 0)
+        if differ.any():
+            at = int(self._sorted[differ.argmax()])
+            raise ValueError(message(op, "log_q", f"has different numbers for class {at}", "one a class"))
         self._only_size = len(self._ids)
         self._of_targets = None if target_log_q is None else self._logs(op, "target_log_q", target_log_q)
 
@@ -534,12 +548,13 @@ class PresetSampler(Sampler):
     def __repr__(self) -> str:
         return f"PresetSampler({len(self._ids)} ids)"
 
-    def _checked_size(self, op: str, size: int, unique: bool) -> int:
-        if _seeds.draws(op, "size", size) != len(self._ids):
-            raise ValueError(message(op, "size", f"is {size}", f"{len(self._ids)}, the number of ids"))
+    def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
+        n = _seeds.draws(op, argument, size)
+        if n != len(self._ids):
+            raise ValueError(message(op, argument, f"is {n}", f"{len(self._ids)}, the number of ids"))
         if unique:
             raise ValueError(message(op, "unique", "is True", "False, as the classes are drawn already"))
-        return size
+        return n
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:
         self._checked_size(op, size, unique)
@@ -556,14 +571,14 @@ class PresetSampler(Sampler):
 
     def _log_q(self, ids: Array) -> NDArray[np.float64]:
         """Look up classes that are among the preset ones."""
-        order = np.argsort(self._ids, kind="stable")
-        found: NDArray[np.float64] = self._log[order[np.searchsorted(self._ids, ids, sorter=order)]]
+        found: NDArray[np.float64] = self._log_of[np.searchsorted(self._sorted, ids)]
         return found
 
-    def _target_log_q(self, op: str, targets: Array) -> NDArray[np.float64] | None:
-        if self._of_targets is not None and self._of_targets.shape != targets.shape:
-            shape = self._of_targets.shape
-            raise ValueError(
-                message(op, "sampler", f"has target_log_q of shape {shape}", f"that of targets, {targets.shape}")
-            )
-        return self._of_targets
+    def _target_log_q(self, op: str, targets: Targets) -> NDArray[np.float64] | None:
+        if self._of_targets is None:
+            return None
+        if self._of_targets.shape != targets.shape:
+            given, accepted = f"has target_log_q of shape {self._of_targets.shape}", f"that of target, {targets.shape}"
+            raise ValueError(message(op, "sampler", given, accepted))
+        found: NDArray[np.float64] = self._of_targets.reshape(-1)[targets.at]
+        return found

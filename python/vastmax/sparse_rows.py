@@ -83,7 +83,7 @@ class _Applied:
     def _apply(self, op: str, weight: Array, lr: float, state: Array | None, eps: float) -> None:
         if not _is_table(weight):
             raise TypeError(message(op, "weight", f"is {_kind(weight)}", "an ndarray of floats in native byte order"))
-        if weight.shape != self.shape or not weight.flags.writeable or weight.strides[1] != weight.itemsize:
+        if weight.shape != self.shape or not weight.flags.writeable or not _features_adjacent(weight):
             given = f"has shape {weight.shape}" + ("" if weight.flags.writeable else " and is read-only")
             accepted = f"writable, of shape {self.shape}, rows whose features follow each other"
             raise ValueError(message(op, "weight", given, accepted))
@@ -91,6 +91,8 @@ class _Applied:
         options = _config.current()
         for ids, rows in self._parts():
             changes = np.ascontiguousarray(rows, kind)
+            if np.may_share_memory(changes, weight):
+                changes = changes.copy()
             _core.update_rows(weight, ids, changes, lr, state, eps, options.threads, options.isa)
 
 
@@ -98,11 +100,15 @@ def _is_table(value: object) -> bool:
     return isinstance(value, np.ndarray) and _arrays.is_float(value.dtype) and value.dtype.isnative
 
 
+def _features_adjacent(table: Array) -> bool:
+    return table.shape[1] == 1 or table.strides[1] == table.itemsize
+
+
 def _kind(value: object) -> str:
     return f"of dtype {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseRows(_Applied):
     """A matrix of which some rows are given and all others are zero.
 
@@ -168,7 +174,7 @@ class _Redraw(Protocol):
     def __call__(self, first: int, count: int) -> NDArray[np.int64]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactoredGrad(_Applied):
     """The gradient of a table whose rows of input each met draws of their own, as coefficients of those rows.
 

@@ -18,7 +18,7 @@ from ._losses import real, whole
 from .binary_cross_entropy import binary_cross_entropy_with_logits
 from .cross_entropy import cross_entropy
 from .errors import message
-from .samplers import AllSampler, Law, LogUniformSampler, UniformSampler, UnigramSampler
+from .samplers import AllSampler, LogUniformSampler, UniformSampler, UnigramSampler
 from .softplus import softplus
 
 if TYPE_CHECKING:
@@ -441,9 +441,7 @@ def _candidates(
 def _draw(op: str, sampler: Sampler, ids: Ids, size: int, unique: bool, seed: Seed) -> tuple[Ids, F64, F64]:
     """Return draws, and the logarithms of how often labels and draws are expected."""
     count = whole(op, "num_sampled", size, 1, (1 << 32) - 1, "an int from 1 to 2**32 - 1")
-    if unique and isinstance(sampler, Law) and count > sampler._drawable():
-        accepted = f"1 to {sampler._drawable()}, the classes that can be drawn without replacement"
-        raise ValueError(message(op, "num_sampled", f"is {count}", accepted))
+    sampler._checked_size(op, count, bool(unique), "num_sampled")
     draws = _draws.shared(op, sampler, count, _seeds.key(op, seed), 0, bool(unique))
     scale = np.log(count) if draws.replaced else 0.0
     flat = sampler._log_q(ids.reshape(-1)) if not isinstance(sampler, AllSampler) else np.zeros(ids.size)
