@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Twelve defects of sampled losses in the field, each with a test that we pass and the other formula fails.
+"""Twelve defects of sampled losses in the field, each with a test that we pass; a formula of theirs fails it.
 
 1   TensorFlow: of equal draws that hit a label, only the last is masked   test_tf, test_sampled_softmax
 2   TensorFlow: totals of counts in float32, remainders of random bits     test_samplers

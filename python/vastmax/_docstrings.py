@@ -161,8 +161,8 @@ IndexError
     If a class is out of range. The message names row, value and number of classes. Nothing has been written then.""",
     "sampled_notes": """
 Computed in float64 for float64 weights, else in float32 with sums over draws in float64. The same seed gives the same
-draws whatever the machine and the number of threads; with ``share="row"`` the same bits, else those of the BLAS. A row
-whose draws are all targets has loss 0, as has a row without targets. NaN among its classes makes a row NaN.""",
+draws whatever the machine and the number of threads; with ``share="row"`` the same bits, else those of the BLAS. NaN
+among its classes makes a row NaN.""",
     "tf_true": """
 true_classes : array_like of int
     Labels, shape (B, T).""",
