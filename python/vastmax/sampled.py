@@ -70,7 +70,9 @@ def sampled_softmax(
 
     Notes
     -----
-    %(sampled_notes)s A row without a target has loss 0 and no gradient, whatever its features are; so has one with one
+    %(sampled_notes)s
+
+    A row without a target has loss 0 and no gradient, whatever its features are; so has one with one
     target that is all of its draws.
 
     The loss underestimates the full one by about :math:`\frac{1}{2S Z^2} (\sum_j e^{2 o_j} / q'_j - Z_o^2)`, with the
@@ -138,7 +140,9 @@ def nce_loss(
 
     Notes
     -----
-    %(sampled_notes)s A row without a target is asked about its draws alone.
+    %(sampled_notes)s
+
+    A row without a target is asked about its draws alone.
 
     A model that is to be normalised learns log Z as part of its biases: starting from :math:`b = \log q`, which makes
     :math:`u = -\log S`, is common.
