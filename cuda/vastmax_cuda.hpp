@@ -4,6 +4,7 @@
 #pragma once
 
 #include "runtime/stream.hpp"
+#include "vastmax/sampled.hpp"
 #include "vastmax/sampler.hpp"
 #include "vastmax/vastmax.hpp"
 
@@ -60,7 +61,7 @@ void copy(const Items& from, const Items& to, const Exec&);
 void cross_entropy(const ConstView& x, const View* grad, const CrossEntropy& loss, double* total, const RowOptions&,
                    const Exec&);
 
-// A sampler with a copy of what it points at in device memory.
+// A sampler with a copy of what it points at in device memory, for any stream of the device.
 class DeviceSampler {
  public:
   DeviceSampler(const Sampler&, const Stream&);
@@ -70,17 +71,49 @@ class DeviceSampler {
   template <class T>
   const T* copy(const T* host, std::size_t count);
   void fill(const Sampler& from, Sampler& to);
-  struct Release {
-    const Stream* stream;
-    void operator()(void* memory) const { release(memory, *stream); }
+  struct Release {  // once nobody reads it
+    int device;
+    void operator()(void* memory) const noexcept;
   };
-  const Stream& stream_;
+  const Stream* stream_;  // while it is made
   std::vector<std::unique_ptr<void, Release>> memory_;
   Sampler law_;
 };
 // As in vastmax/sampler.hpp, the same ids: ids and log_q are dense, in device memory, ids have been checked.
 void draw_rows(const DeviceSampler&, const Draws&, std::size_t rows, std::size_t n, std::int64_t* ids, const Exec&);
 void log_prob(const DeviceSampler&, const std::int64_t* ids, std::size_t n, double* log_q, const Exec&);
+
+// Losses over sampled classes as in vastmax/sampled.hpp, with all arrays in device memory and ids that were checked.
+// [rows, draws], log_expected null for 0: logits get `added` less that.
+struct DeviceDraws {
+  const std::int64_t* ids;
+  const double* log_expected;
+  double added;
+};
+// slopes and grad may be null, each for itself.
+void sampled_own(const SampledLoss&, const ClassTable&, const ConstView* bias, const DeviceDraws&, std::byte* slopes,
+                 std::byte* grad, const Exec&);
+// biases [draws.n], staged, null for none: what `bias` is at the draws.  Without `slopes` the logits stay, but for
+// hits.
+void sampled_shared(const SampledLoss&, const ClassTable&, const ConstView* bias, const SharedDraws&,
+                    const std::byte* biases, std::size_t first, std::size_t count, std::byte* logits, bool slopes,
+                    const Exec&);
+void add_targets(const SampledLoss&, const ClassTable&, std::size_t first, std::size_t count, std::byte* grad,
+                 const Exec&);
+void gather_rows(const ClassTable&, const std::int64_t* ids, std::size_t count, std::byte* to, const Exec&);
+// A group of more entries than most_of_a_piece() is summed in several pieces, numbered over all groups.
+std::int64_t most_of_a_piece();
+struct DeviceGroups {
+  std::int64_t count, piece_count;
+  const std::int64_t *order, *starts, *pieces;  // starts, pieces [count + 1]: of each group, and the end
+};
+void sum_groups(DType staged, std::size_t features, const Entries& first, const Entries& second,
+                std::span<const std::size_t> rows_of_both, const DeviceGroups&, std::byte* sums, const Exec&);
+void update_rows(const ClassTable&, const std::int64_t* ids, std::size_t count, const std::byte* changes, double rate,
+                 double* state, double eps, const Exec&);
+// to = a b, or `add`ed to it: float32 or float64, a and b of any strides, each number summed in the order of k.
+void product(DType staged, const ConstView& a, const ConstView& b, const View& to, bool add, const Exec&);
+
 // As the functions of the same names in vastmax::, with all plain arrays in device memory, each dense, and class
 // numbers that have been checked.
 void selective_log_softmax(const ConstView& x, const std::int64_t* ids, std::int64_t width, double* out,

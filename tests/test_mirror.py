@@ -57,10 +57,10 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
     assert any(op in key for key in contracts.MAX_ULP), "no contract"
 
 
-# What one backend has no need of: NumPy converts on the CPU, whose core picks logits and merges divergences; the GPU
-# reads any strides as they are.  Losses over sampled classes are not on a GPU yet.
-ONLY_CUDA = {"convert", "norm_divergence", "norm_pick"}
-ONLY_CPU = {"class_rows", "columns", "sampled", "stage", "stream_copy", "table"}
+# What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits and merges
+# divergences; the GPU reads any strides as they are.
+ONLY_CUDA = {"convert", "norm_divergence", "norm_pick", "product"}
+ONLY_CPU = {"columns", "stage", "stream_copy", "table"}
 
 
 @source_tree

@@ -33,13 +33,13 @@ inline const std::int64_t* numbers_below(const char* name, const py::array& a, s
   return ids;
 }
 
-// A batch, its table and its targets; keeps the arrays.
-class SampledBatch {
+// What a batch has of its table, targets and results; keeps the arrays.  on_host: they may be looked at.
+class SampledArguments {
  public:
-  SampledBatch(py::array table, std::optional<py::array> bias, py::array input, py::array offsets, py::array ids,
-               py::array share, py::array target_shift, int kind, bool drop_hits, bool average, std::size_t draws,
-               py::array shift, double inverse_temperature, std::optional<py::array> grad_output, py::array loss,
-               py::array lse, py::array effective, py::array hits, py::array target_slope)
+  SampledArguments(bool on_host, py::array table, std::optional<py::array> bias, py::array input, py::array offsets,
+                   py::array ids, py::array share, py::array target_shift, int kind, bool drop_hits, bool average,
+                   std::size_t draws, py::array shift, double inverse_temperature, std::optional<py::array> grad_output,
+                   py::array loss, py::array lse, py::array effective, py::array hits, py::array target_slope)
       : table_(class_table(table)) {
     if (bias) {
       bias_ = view(*bias);
@@ -50,11 +50,14 @@ class SampledBatch {
                       all = static_cast<std::size_t>(ids.size());
     o_.draws = draws;
     o_.input = staged("input", input, table_.dtype, rows * table_.features);
-    o_.targets = {classes("offsets", offsets, rows + 1), numbers_below("target", ids, all, table_.classes),
-                  doubles("share", share, all), doubles("shift", target_shift, all)};
-    const std::int64_t* const at = o_.targets.offsets;
-    if (at[0] != 0 || at[rows] != static_cast<std::int64_t>(all) || !std::is_sorted(at, at + rows + 1))
-      throw std::invalid_argument("offsets must ascend from 0 to the number of targets");
+    o_.targets = {classes("offsets", offsets, rows + 1), classes("target", ids, all), doubles("share", share, all),
+                  doubles("shift", target_shift, all)};
+    if (on_host) {
+      in_range("target", o_.targets.ids, all, table_.classes);
+      const std::int64_t* const at = o_.targets.offsets;
+      if (at[0] != 0 || at[rows] != static_cast<std::int64_t>(all) || !std::is_sorted(at, at + rows + 1))
+        throw std::invalid_argument("offsets must ascend from 0 to the number of targets");
+    }
     o_.kind = static_cast<SampledKind>(kind), o_.drop_hits = drop_hits, o_.average = average;
     o_.shift = doubles("shift", shift, rows), o_.inverse_temperature = inverse_temperature;
     o_.grad_output = doubles("grad_output", grad_output, rows);
@@ -68,18 +71,59 @@ class SampledBatch {
                        std::move(loss), std::move(lse), std::move(effective), std::move(hits), std::move(target_slope));
   }
 
-  void shared(const py::array& ids, const py::array& counts, const py::array& staged_counts, const py::array& shares,
-              const py::array& adjust, std::size_t first, py::array logits, int threads, int isa) const {
+ protected:
+  // The rows of an array, from `first` on in the batch.
+  std::size_t some(std::size_t first, const py::array& rows) const {
+    const auto count = static_cast<std::size_t>(rows.ndim() == 2 ? rows.shape(0) : 0);
+    if (rows.ndim() != 2 || first > o_.rows || count > o_.rows - first)
+      throw std::invalid_argument("rows out of range");
+    return count;
+  }
+  SharedDraws draws_of(const py::array& ids, const py::array& counts, const py::array& staged_counts,
+                       const py::array& shares, const py::array& adjust) const {
     SharedDraws draws;
-    const std::size_t n = draws.n = static_cast<std::size_t>(ids.size()), count = some(first, logits);
+    const std::size_t n = draws.n = static_cast<std::size_t>(ids.size());
     const auto column = [&](const char* name, const py::array& a) { return staged(name, a, table_.dtype, n); };
     draws.ids = classes("ids", ids, n), draws.counts = doubles("counts", counts, n);
     draws.staged_counts = column("staged_counts", staged_counts), draws.shares = column("shares", shares);
     draws.adjust = column("adjust", adjust);
+    return draws;
+  }
+  const ConstView* bias() const { return bias_ ? &*bias_ : nullptr; }
+
+  SampledLoss o_;
+  ClassTable table_;
+
+ private:
+  static double* out(py::array& a, std::size_t size) {
+    Optional given = a;
+    return written(doubles("an output", given, size), given);
+  }
+
+  std::optional<ConstView> bias_;
+  py::object kept_;
+};
+
+// py::init of a batch that is made of those arguments but the first.
+template <class Batch>
+auto init_batch() {
+  return py::init<py::array, std::optional<py::array>, py::array, py::array, py::array, py::array, py::array, int, bool,
+                  bool, std::size_t, py::array, double, std::optional<py::array>, py::array, py::array, py::array,
+                  py::array, py::array>();
+}
+
+class SampledBatch : SampledArguments {
+ public:
+  template <class... Arguments>
+  explicit SampledBatch(Arguments... given) : SampledArguments(true, std::move(given)...) {}
+
+  void shared(const py::array& ids, const py::array& counts, const py::array& staged_counts, const py::array& shares,
+              const py::array& adjust, std::size_t first, py::array logits, int threads, int isa) const {
+    const SharedDraws draws = draws_of(ids, counts, staged_counts, shares, adjust);
+    const std::size_t n = draws.n, count = some(first, logits);
     std::byte* const z = staged("logits", logits, table_.dtype, count * n, true);
-    call(count * (n + table_.features), threads, isa, [&](const Exec& exec) {
-      sampled_shared(o_, table_, bias_ ? &*bias_ : nullptr, draws, first, count, z, exec);
-    });
+    call(count * (n + table_.features), threads, isa,
+         [&](const Exec& exec) { sampled_shared(o_, table_, bias(), draws, first, count, z, exec); });
   }
   void add_targets(std::size_t first, py::array grad, int threads, int isa) const {
     const std::size_t count = some(first, grad);
@@ -93,45 +137,27 @@ class SampledBatch {
     const OwnDraws draws{numbers_below("ids", ids, n, table_.classes), doubles("adjust", adjust, n)};
     std::byte* const z = staged("slopes", slopes, table_.dtype, n, true);
     std::byte* const to = grad ? staged("grad", *grad, table_.dtype, count * table_.features, true) : nullptr;
-    call(n * table_.features, threads, isa, [&](const Exec& exec) {
-      sampled_own(o_, table_, bias_ ? &*bias_ : nullptr, draws, first, count, z, to, exec);
-    });
+    call(n * table_.features, threads, isa,
+         [&](const Exec& exec) { sampled_own(o_, table_, bias(), draws, first, count, z, to, exec); });
   }
-
- private:
-  static double* out(py::array& a, std::size_t size) {
-    Optional given = a;
-    return written(doubles("an output", given, size), given);
-  }
-  std::size_t some(std::size_t first, const py::array& a) const {  // the rows of an array that starts at row `first`
-    const auto count = static_cast<std::size_t>(a.ndim() == 2 ? a.shape(0) : 0);
-    if (a.ndim() != 2 || first > o_.rows || count > o_.rows - first) throw std::invalid_argument("rows out of range");
-    return count;
-  }
-
-  SampledLoss o_;
-  ClassTable table_;
-  std::optional<ConstView> bias_;
-  py::object kept_;
 };
 
 inline Entries entries(const char* name, const py::array& rows, const Optional& coefficients, const Optional& numbers,
-                       std::size_t width, DType dtype) {
+                       std::size_t width, DType dtype, bool on_host = true) {
   Entries e;
   if (rows.ndim() != 2 || width == 0) throw std::invalid_argument(std::string(name) + " must have two axes");
   const auto n = static_cast<std::size_t>(rows.shape(0));
   e.count = numbers ? static_cast<std::size_t>(numbers->size()) : n * width, e.width = width;
   e.rows = staged(name, rows, dtype, static_cast<std::size_t>(rows.size()));
   if (coefficients) e.coefficients = staged("coefficients", *coefficients, dtype, e.count);
-  if (numbers) e.numbers = numbers_below("numbers", *numbers, e.count, rows.shape(0));
+  if (numbers) e.numbers = classes("numbers", *numbers, e.count);
+  if (numbers && on_host) in_range("numbers", e.numbers, e.count, rows.shape(0));
   return e;
 }
 
 inline void bind_sampled(py::module_& m) {
   py::class_<SampledBatch>(m, "SampledBatch")
-      .def(py::init<py::array, std::optional<py::array>, py::array, py::array, py::array, py::array, py::array, int,
-                    bool, bool, std::size_t, py::array, double, std::optional<py::array>, py::array, py::array,
-                    py::array, py::array, py::array>())
+      .def(init_batch<SampledBatch>())
       .def("shared", &SampledBatch::shared)
       .def("add_targets", &SampledBatch::add_targets)
       .def("own", &SampledBatch::own);

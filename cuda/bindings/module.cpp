@@ -3,6 +3,7 @@
 // are ndarrays that describe device memory: addresses and strides, never read from the host.
 #include <pybind11/stl.h>
 
+#include "bindings/device_sampled.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/exchange.hpp"
 #include "bindings/losses.hpp"
@@ -11,17 +12,6 @@
 
 namespace vastmax::python {
 namespace {
-
-cudaStream_t handle(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
-
-// fn(exec) without the GIL: a launch may wait for room in the stream's queue.
-template <class Fn>
-void enqueue(int device, std::uintptr_t stream, int strategy, const Fn& fn) {
-  without_gil([&] {
-    const cuda::Stream on(device, handle(stream));
-    fn(cuda::Exec{on, static_cast<cuda::Strategy>(strategy)});
-  });
-}
 
 template <auto fn>
 void bind_rows_on_device(py::module_& m, const char* name) {
@@ -339,5 +329,6 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
     }
   });
   vastmax::python::bind_ops(m);
+  vastmax::python::bind_device_sampled(m);
   vastmax::python::bind_runtime(m);
 }

@@ -7,15 +7,25 @@
 
 namespace vastmax::cuda {
 
-DeviceSampler::DeviceSampler(const Sampler& host, const Stream& stream) : stream_(stream), law_(host) {
+DeviceSampler::DeviceSampler(const Sampler& host, const Stream& stream) : stream_(&stream), law_(host) {
   fill(host, law_);
-  if (host.law != Law::mixture) return;
-  std::vector<Sampler> parts(host.parts, host.parts + host.part_count);
-  for (Sampler& part : parts) fill(Sampler(part), part);
-  law_.parts = copy(parts.data(), parts.size());
-  law_.part_ends = copy(host.part_ends, host.part_count - 1);
-  law_.part_log_weight = copy(host.part_log_weight, host.part_count);
-  check(cudaStreamSynchronize(stream.handle()));  // `parts` ends here
+  std::vector<Sampler> parts;
+  if (host.law == Law::mixture) {
+    parts.assign(host.parts, host.parts + host.part_count);
+    for (Sampler& part : parts) fill(Sampler(part), part);
+    law_.parts = copy(parts.data(), parts.size());
+    law_.part_ends = copy(host.part_ends, host.part_count - 1);
+    law_.part_log_weight = copy(host.part_log_weight, host.part_count);
+  }
+  if (!memory_.empty()) check(cudaStreamSynchronize(stream.handle()));  // `parts` ends here, other streams may begin
+  stream_ = nullptr;
+}
+
+void DeviceSampler::Release::operator()(void* memory) const noexcept try {
+  const Stream on(device, nullptr);
+  cudaDeviceSynchronize();
+  release(memory, on);
+} catch (const std::exception&) {  // the driver has gone before us, and the memory with it
 }
 
 void DeviceSampler::fill(const Sampler& from, Sampler& to) {
@@ -29,9 +39,9 @@ void DeviceSampler::fill(const Sampler& from, Sampler& to) {
 template <class T>
 const T* DeviceSampler::copy(const T* host, std::size_t count) {
   if (host == nullptr || count == 0) return nullptr;
-  memory_.emplace_back(allocate(count * sizeof(T), stream_, "sampler"), Release{&stream_});
+  memory_.emplace_back(allocate(count * sizeof(T), *stream_, "sampler"), Release{stream_->device()});
   void* const to = memory_.back().get();
-  check(cudaMemcpyAsync(to, host, count * sizeof(T), cudaMemcpyDefault, stream_.handle()));
+  check(cudaMemcpyAsync(to, host, count * sizeof(T), cudaMemcpyDefault, stream_->handle()));
   return static_cast<const T*>(to);
 }
 

@@ -55,7 +55,13 @@ template <class T>
 VM_INLINE T shuffle_xor(T value, unsigned mask) {
   return __shfl_xor_sync(~0u, value, static_cast<int>(mask));
 }
+template <class T>
+VM_INLINE T shuffle(T value, unsigned from) {
+  return __shfl_sync(~0u, value, static_cast<int>(from));
+}
 VM_INLINE bool any(bool value) { return __any_sync(~0u, value) != 0; }
+// What lanes of a warp wrote before, all of them see after.
+VM_INLINE void sync_warp() { __syncwarp(); }
 // Adds one to a counter that the threads of a block share; returns what it was.
 VM_INLINE unsigned claim(unsigned& counter) { return atomicAdd(&counter, 1u); }
 
@@ -93,17 +99,24 @@ VM_INLINE void sync_block(const std::source_location& where = std::source_locati
 }
 VM_INLINE std::byte* shared_memory() { return simt::shared_memory(); }
 template <class T>
-VM_INLINE T shuffle_xor(T value, unsigned mask, const std::source_location& where = std::source_location::current()) {
+VM_INLINE T shuffle(T value, unsigned from, const std::source_location& where = std::source_location::current()) {
   static_assert(sizeof(T) <= 8);
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof value);
-  bits = simt::exchange(bits, thread() % lanes_of_warp ^ mask, where);
+  bits = simt::exchange(bits, from, where);
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+template <class T>
+VM_INLINE T shuffle_xor(T value, unsigned mask, const std::source_location& where = std::source_location::current()) {
+  return shuffle(value, thread() % lanes_of_warp ^ mask, where);
 }
 VM_INLINE bool any(bool value) {
   for (unsigned mask = 1; mask < lanes_of_warp; mask *= 2) value |= shuffle_xor(std::uint64_t{value}, mask) != 0;
   return value;
+}
+VM_INLINE void sync_warp(const std::source_location& where = std::source_location::current()) {
+  simt::exchange(0, thread() % lanes_of_warp, where);
 }
 VM_INLINE unsigned claim(unsigned& counter) { return counter++; }
 

@@ -8,6 +8,7 @@
 #include "device/team.hpp"
 #include "loss.hpp"
 #include "runtime/stream.hpp"
+#include "vastmax/sampled.hpp"
 #include "vastmax/sampler.hpp"
 #include "vastmax/vastmax.hpp"
 
@@ -145,6 +146,73 @@ struct DrawOperands {
 };
 void draw(const DrawOperands&, const Stream&);
 void log_prob(const Sampler&, const std::int64_t* ids, std::int64_t n, double* log_q, const Stream&);
+
+// A table of classes and its biases; bias.data is null for none.
+struct TableOperand {
+  Bytes data;
+  std::int64_t pitch, features;
+  Bytes bias;
+  DType bias_dtype;
+  std::int64_t bias_step;
+  VM_SHARED Bytes row(std::int64_t id) const { return data + id * pitch; }
+};
+// All plain arrays are dense.  slopes [rows, draws] and grad [rows, features], which may be null, are staged.
+struct OwnOperands {
+  SampledLoss loss;
+  TableOperand table;
+  const std::int64_t* ids;     // [rows, draws]
+  const double* log_expected;  // likewise; null for 0
+  double added;                // logits get this, less log_expected
+  std::byte *slopes, *grad;
+};
+void sampled_own(DType, const OwnOperands&, const Stream&);
+// As vastmax::SharedDraws, of device memory; biases [draws.n], staged, may be null.  logits [count, draws.n] become
+// slopes where these are wanted.
+struct SharedOperands {
+  SampledLoss loss;
+  TableOperand table;
+  SharedDraws draws;
+  Bytes biases;
+  std::int64_t first, count;
+  std::byte* logits;
+  bool slopes;
+};
+void sampled_shared(DType, const SharedOperands&, const Stream&);
+void add_targets(DType, const SampledLoss&, const TableOperand&, std::int64_t first, std::int64_t count,
+                 std::byte* grad, const Stream&);
+
+void gather_rows(DType, const TableOperand&, const std::int64_t* ids, std::int64_t count, std::byte* to, const Stream&);
+// As vastmax::sum_groups.  A group of more entries than that is summed in pieces: pieces[g] is the number of its first
+// one, which lies in `sums`; all others lie in `more`.
+inline constexpr std::int64_t entries_of_piece = 256;
+struct GroupOperands {
+  Entries first, second;
+  std::int64_t features, groups, piece_count;
+  const std::int64_t *order, *starts, *pieces;  // both of these [groups + 1]
+  std::byte *sums, *more;
+};
+void sum_groups(DType staged, const GroupOperands&, const Stream&);
+struct UpdateOperands {
+  std::byte* table;
+  std::int64_t pitch, features, count;
+  const std::int64_t* ids;
+  Bytes changes;
+  double rate, *state, eps;
+};
+void update_rows(DType, const UpdateOperands&, const Stream&);
+
+// to[rows, columns] = a b, or that more; strides in elements.
+struct Factor {
+  Bytes data;
+  std::int64_t across, along_depth;
+};
+struct ProductOperands {
+  Factor a, b;
+  std::int64_t rows, columns, depth;
+  std::byte* to;
+  bool add;
+};
+void product(DType staged, const ProductOperands&, const Stream&);
 
 template <class Fn>
 void with_dtype(DType dtype, const Fn& fn) {
