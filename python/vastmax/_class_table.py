@@ -48,7 +48,13 @@ class ClassTable:
 
     def features_of(self, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
         """Return `input` as dense rows of `kind`, and the dtype of its gradient."""
-        op, given = self.op, _arrays.as_given(self.op, "input", value)
+        given = _arrays.as_given(self.op, "input", value)
+        wanted = self.gradient_dtype(given)
+        return np.ascontiguousarray(given, self.kind), wanted
+
+    def gradient_dtype(self, given: Array) -> np.dtype[Any]:
+        """Check the shape and the dtype of `input`, and return the dtype of its gradient."""
+        op = self.op
         kind = _arrays.computed_dtype(op, "input", given.dtype)
         if given.ndim != 2 or given.shape[1] != self.features:
             accepted = f"(rows, {self.features}), with the features of weight"
@@ -58,8 +64,7 @@ class ClassTable:
                 f"float32 or 16-bit features beside a {self.weight.dtype} weight: float64 is not narrowed unasked"
             )
             raise TypeError(message(op, "input", "has dtype float64", accepted))
-        wanted = kind if _arrays.is_float(given.dtype) else self.kind
-        return np.ascontiguousarray(given, self.kind), wanted
+        return kind if _arrays.is_float(given.dtype) else self.kind
 
     def biases(self, ids: Array) -> Array | None:
         """Return the biases of some classes in float64."""

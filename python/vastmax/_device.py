@@ -177,6 +177,17 @@ class Site:
         """Describe an array of any kind, for its shape and dtype."""
         return self._take(argument, value)[0] if _arrays.home(value) == "cuda" else np.asarray(value)
 
+    def described(self, argument: str, value: ArrayLike) -> Array:
+        """Describe an array on the device, of any dtype."""
+        return self._take(argument, value)[0]
+
+    def writable(self, argument: str, value: Foreign) -> Array:
+        """Describe an array on the device that is to be changed in place."""
+        view, read_only = self._take(argument, value)
+        if read_only:
+            raise ValueError(message(self.op, argument, "is read-only", "a writable array"))
+        return view
+
     def integers(self, argument: str, value: ArrayLike) -> ArrayLike:
         """Return class numbers on the host, where they must be looked at anyway."""
         return self.fetch(*self._take(argument, value)) if _arrays.home(value) == "cuda" else value

@@ -73,6 +73,11 @@ def is_immutable(a: Foreign) -> bool:
     return library_of(a) == "jax"
 
 
+def product_of(guest: Foreign) -> Callable[[Foreign, Foreign, Foreign, bool], None] | None:
+    """Return what makes out = a b, or adds that to it, by the library of the guest; None if we know of nothing."""
+    return _PRODUCTS.get(library_of(guest) or "")
+
+
 def empty_beside(
     guest: Foreign, op: str, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, stream: int
 ) -> tuple[Foreign, Callable[[], Foreign]]:
@@ -109,3 +114,25 @@ def _numba(_: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
 
 
 _MAKERS: dict[str, Callable[..., Foreign]] = {"torch": _torch, "cupy": _cupy, "numba": _numba}
+
+
+def _torch_product(a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
+    torch = sys.modules["torch"]
+    if add:
+        torch.addmm(out, a.detach(), b.detach(), out=out)
+    else:
+        torch.mm(a.detach(), b.detach(), out=out)
+
+
+def _cupy_product(a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
+    with out.device:
+        if add:
+            out += a @ b
+        else:
+            sys.modules["cupy"].matmul(a, b, out=out)
+
+
+_PRODUCTS: dict[str, Callable[[Foreign, Foreign, Foreign, bool], None]] = {
+    "torch": _torch_product,
+    "cupy": _cupy_product,
+}

@@ -86,7 +86,11 @@ def run(
     _corrections.check(op, correction)
     if options.share not in ("batch", "row"):
         raise ValueError(message(op, "share", f"is {options.share!r}", "'batch', 'row'"))
-    _call.on_cpu(op, inputs, weight, bias)
+    if _call._on_gpu(op, inputs, weight, bias):
+        from . import _cuda_sampled
+
+        return _cuda_sampled.run(op, kind, inputs, weight, target, bias, temperature, grad_output, correction, options)
+    _call.on_cpu(op)
     table = _class_table.ClassTable(op, weight, bias)
     x, grad_dtype = table.features_of(inputs)
     targets = _class_table.targets(op, target, len(x), table.classes)
