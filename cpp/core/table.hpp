@@ -45,6 +45,9 @@ struct Staging {
 
 inline constexpr std::size_t most_columns = 64;
 
+// Classes whose sum a draw finds ready, so that it makes no more terms again than these.
+inline constexpr std::size_t stretch_length = 512;
+
 // The sum of sampled terms e^(z - max), and of their squares, each over how often it was drawn.
 struct DrawWeights {
   double sum, squares;
@@ -95,6 +98,16 @@ struct DTypeKernels {
   std::size_t (*mark_from[2])(Bytes x, std::size_t n, double limit, bool nans, std::uint64_t* marks);
   // The largest of every `lanes`-th element, a multiple of 64 at most a block, in the compute type; NaN does not count.
   void (*lane_max[2])(Bytes x, std::size_t n, std::size_t lanes, OutBytes largest);
+  // draws: a normaliser and, 64 bytes a stretch, the lanes of the sum of each (stretch_sum folds them), unless the
+  // block is shifted or special
+  void (*norm_stretches[2])(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, OutBytes lanes);
+  double (*stretch_sum)(Bytes lanes);
+  // Of a stretch: where the running sum of e^x 2^-ref passes each share, in [0, 1), of the whole.
+  void (*find_shares[2])(Bytes x, std::size_t n, int ref, const double* shares, std::size_t count, std::uint32_t* at);
+  double (*block_max[2])(Bytes x, std::size_t n);  // -inf for none; NaN does not count
+  void (*temper[2])(Bytes x, std::size_t n, double base, double inverse,
+                    OutBytes staged);  // (x - base) inverse; in place
+
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype

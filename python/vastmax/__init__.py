@@ -33,6 +33,7 @@ from .samplers import (
     UniformSampler,
     UnigramSampler,
 )
+from .sampling import sample
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
     log_sigmoid,
@@ -83,6 +84,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_backward",
     "nce_loss",
+    "sample",
     "sampled_softmax",
     "selective_log_softmax",
     "set_num_threads",

@@ -158,6 +158,23 @@ def draw_unique(
 ) -> tuple[NDArray[np.int64], float]: ...
 def log_prob(sampler: Sampler, ids: _Array, out: _Array, threads: int, isa: int, /) -> None: ...
 
+# ids, and where wanted log-probabilities and whether they are valid: [rows, size]; one temperature for each row
+def sample(
+    x: _Array,
+    size: int,
+    temperature: _Array,
+    seed: int,
+    step: int,
+    row: int,
+    ids: _Array,
+    log_prob: _Array | None,
+    valid: _Array | None,
+    where: _Mask,
+    threads: int,
+    isa: int,
+    /,
+) -> None: ...
+
 # A batch that meets sampled classes: arrays are dense, one number a row or a target in float64 and int64, the rest of
 # the compute type of the table.
 class SampledBatch:

@@ -52,6 +52,7 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "entropy": (1, 0, 0),
     "selective_log_softmax": (1, 0, 0),
     "kl_divergence": (2, 0, 0),
+    "sample": (1, 0, 0),
 }
 
 
