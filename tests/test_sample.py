@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -209,8 +210,11 @@ def test_golden_draws() -> None:
     for (dtype, temperature), want in golden.items():
         got = vastmax.sample(x.astype(dtype), 8, temperature=temperature, seed=2026, step=1, row_offset=5)
         assert got.tolist() == want
+    unique = vastmax.sample(x, 8, replace=False, seed=2026, step=1, row_offset=5)
+    assert unique.tolist() == GOLDEN_UNIQUE
 
 
+GOLDEN_UNIQUE = [2650, 9477, 2904, 3378, 3429, 2070, 438, 7251]
 GOLDEN_64 = [9732, 5317, 4875, 1816, 9647, 6468, 2515, 5892]
 GOLDEN_32 = [9732, 5317, 4875, 1816, 9647, 6468, 2515, 5892]
 GOLDEN_COLD = [9731, 5316, 4874, 1816, 9646, 6454, 2514, 5892]
@@ -363,6 +367,74 @@ def test_log_probabilities_near_certainty() -> None:
         assert got == pytest.approx(-4.248354255291589e-18, rel=1e-12)
 
 
+# ---------------------------------------------------------------------------- without replacement
+
+
+def noise(seed: int, row: int, n: int, step: int = 0) -> Any:
+    """-log(-log(1 - v)) in extended precision."""
+    v = (uniform_bits(seed, step, row, n, purpose=4).astype(np.longdouble) + 0.5) * np.longdouble(2) ** -64
+    return -np.log(-np.log1p(-v))
+
+
+@pytest.mark.parametrize("name", ["two", "all alike", "steep", "a vocabulary", "two peaks", "large logits", "holes"])
+@pytest.mark.parametrize("temperature", [1.0, 0.2, 30.0, INF])
+def test_unique_draws_are_the_largest_with_noise(name: str, temperature: float, wide_dtype: Any, isa: str) -> None:
+    x = LAWS[name].astype(wide_dtype)
+    gap = np.where(x == -INF, -INF, 0) if temperature == INF else (x.astype(np.longdouble) - x.max()) / temperature
+    keys = gap + noise(12, 7, len(x), 3)
+    size = min(200, len(x))
+    want = np.argsort(-keys, kind="stable")[:size]
+    got = vastmax.sample(x, size, temperature=temperature, replace=False, seed=12, step=3, row_offset=7)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_unique_draws_follow_the_law_in_order() -> None:
+    """Each ordered outcome of three of five classes."""
+    q = np.array([5.0, 3, 2, 1, 1]) / 12
+    outcomes = list(itertools.permutations(range(5), 3))
+    p = [np.prod([q[i] / (1 - q[list(o[:k])].sum()) for k, i in enumerate(o)]) for o in outcomes]
+    ids = vastmax.sample(np.broadcast_to(2 * np.log(q), (200_000, 5)), 3, temperature=2, replace=False, seed=4)
+    number = {o: i for i, o in enumerate(outcomes)}
+    assert follows(np.array([number[tuple(row)] for row in ids.tolist()]), np.array(p))
+
+
+def test_unique_draws_of_all_classes_and_of_few() -> None:
+    x = np.stack([normal(9000, 2), np.full(9000, -INF), gaps(9000), normal(9000, 1), normal(9000, 1)])
+    x[2, np.flatnonzero(x[2] > -INF)[5:]] = -INF
+    x[3, 8000] = np.nan
+    x[4, 8000] = INF
+    ids, log_prob, valid = vastmax.sample(x, 9000, replace=False, seed=1, return_log_prob=True, return_valid=True)
+    np.testing.assert_array_equal(np.sort(ids[0]), np.arange(9000))
+    assert valid.sum(1).tolist() == [9000, 0, 5, 0, 1]
+    np.testing.assert_array_equal(valid, ids >= 0)
+    np.testing.assert_array_equal(valid, ~np.isnan(log_prob))
+    assert (np.diff(valid.astype(int)) <= 0).all()
+    np.testing.assert_array_equal(np.sort(ids[2, :5]), np.flatnonzero(x[2] > -INF))
+    assert ids[4, 0] == 8000
+    np.testing.assert_allclose(np.exp(log_prob[[0, 2]]).sum(1, where=valid[[0, 2]]), 1, rtol=1e-12)
+    cold = vastmax.sample(x[:1], 3, replace=False, temperature=0, seed=1)
+    assert cold.tolist() == [[int(x[0].argmax()), -1, -1]]
+
+
+def test_unique_draws_do_not_depend_on_threads_or_batches() -> None:
+    x = np.concatenate([ROWS, ROWS[:, ::-1]])
+    want = vastmax.sample(x, 40, replace=False, temperature=0.5, seed=1)
+    for isa in vastmax.available_isas():
+        for threads in (1, 5):
+            with vastmax.config(threads=threads, isa=isa):
+                np.testing.assert_array_equal(vastmax.sample(x, 40, replace=False, temperature=0.5, seed=1), want)
+                alone = vastmax.sample(x[4], 40, replace=False, temperature=0.5, seed=1, row_offset=4)
+                np.testing.assert_array_equal(alone, want[4])
+    np.testing.assert_array_equal(vastmax.sample(x, 9, replace=False, temperature=0.5, seed=1), want[:, :9])
+
+
+def test_a_certain_class_comes_first_without_replacement() -> None:
+    x = spiked(5000, (777, 200.0))
+    ids = vastmax.sample(np.broadcast_to(x, (50, 5000)), 3, replace=False, seed=2)
+    assert (ids[:, 0] == 777).all()
+    assert len(np.unique(ids[:, 1])) > 40
+
+
 # ---------------------------------------------------------------------------- many classes
 
 
@@ -392,6 +464,7 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "temperature has shape (3,)", lambda: vastmax.sample(X, temperature=[1, 1, 1])),
     (ValueError, "size is -1", lambda: vastmax.sample(X, -1)),
     (TypeError, "size is 1.5", lambda: vastmax.sample(X, 1.5)),  # type: ignore[arg-type]
+    (ValueError, "size is 6; accepted: 0 to 5", lambda: vastmax.sample(X, 6, replace=False)),
     (TypeError, "axis is None", lambda: vastmax.sample(X, axis=None)),  # type: ignore[arg-type]
     (ValueError, "seed is -1", lambda: vastmax.sample(X, seed=-1)),
     (ValueError, "step is 4294967296", lambda: vastmax.sample(X, step=1 << 32)),
@@ -421,7 +494,7 @@ def test_the_core_guards_itself() -> None:
 
     def call(**changed: Any) -> None:
         given: dict[str, Any] = {
-            "x": X, "size": 1, "temperature": ones, "seed": 0, "step": 0, "row": 0, "ids": ids,
+            "x": X, "size": 1, "replace": True, "temperature": ones, "seed": 0, "step": 0, "row": 0, "ids": ids,
             "log_prob": None, "valid": None, "where": None, "threads": 1, "isa": -1,
         }  # fmt: skip
         _core.sample(*(given | changed).values())
@@ -433,6 +506,7 @@ def test_the_core_guards_itself() -> None:
         {"temperature": np.array([1.0, -1.0])},
         {"temperature": np.ones(3)},
         {"row": 2**48 - 1},
+        {"size": 6, "replace": False, "ids": np.empty(12, np.int64)},
         {"ids": None},
         {"ids": ids.astype(np.int32)},
         {"log_prob": np.empty(1)},

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/norm_run.hpp"
+#include "core/top.hpp"
 #include "random.hpp"
 #include "vastmax/sampling.hpp"
 
@@ -242,6 +243,55 @@ class SampleRun : NormRun {
     }
   }
 
+  // Without replacement: the largest of (z - max) / T + Gumbel noise.  Noise g > `least` has E = e^-g < e^-least, and
+  // its bits are no more than 2^64 E: others are not looked at.
+  struct Noise {
+    std::uint32_t at[block_length(DType::float32)];
+    std::uint64_t bits[block_length(DType::float32)];
+    double g[block_length(DType::float32)];
+  };
+  std::uint64_t most_bits(double least) const {
+    if (!(least > 0)) return ~std::uint64_t{0};
+    return static_cast<std::uint64_t>(math().exp_difference(-least) * (0x1p64 * (1 + 0x1p-40))) + 1;
+  }
+  void offer(const Source& s, const Row& row, std::size_t block, Top& top, Noise& noise, Scratch& scratch) const {
+    const Partial& part = row.parts[block];
+    if (part.max == -infinity) return;
+    const double least = top.least(DType::float64, false) - gap(row, part.max);
+    if (least > most_noise) return;
+    Draws of_row = sampling_.draws;
+    of_row.row += s.row;
+    const std::size_t start = block * block_,
+                      count = all_.noise(of_row, start, length(block), most_bits(least), noise.at, noise.bits);
+    if (count == 0) return;
+    all_.gumbel(noise.bits, count, noise.g);
+    stage(s, block, 0, scratch.in);
+    for (std::size_t i = 0; i < count; ++i) {
+      const double z = load_number(scratch.in + noise.at[i] * compute_size(dtype_), reduced(dtype_));
+      if (z > -infinity) top.offer({gap(row, z) + noise.g[i], static_cast<std::int64_t>(start + noise.at[i])});
+    }
+  }
+  void draw_unique(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
+    Top top(sampling_.size);
+    const auto look = [&](std::size_t first, std::size_t last, Top& best, Scratch& own) {
+      const auto noise = std::make_unique_for_overwrite<Noise>();
+      for (std::size_t b = first; b < last; ++b) offer(s, row, b, best, *noise, own);
+    };
+    if (threads == 1) {
+      look(0, blocks_, top, scratch);
+    } else {
+      each_run(threads, [&](std::size_t first, std::size_t last, Scratch& own) {
+        Top best(sampling_.size);
+        look(first, last, best, own);
+        const std::lock_guard lock(top.mutex);
+        for (const Top::Entry& entry : best.sorted()) top.offer(entry);
+      });
+    }
+    std::size_t found = 0;
+    for (const Top::Entry& entry : top.sorted()) ids[found++] = entry.index;
+    std::fill(ids + found, ids + sampling_.size, -1);
+  }
+
   std::int64_t first_largest(const Source& s, const Row& row, Scratch& scratch) const {
     std::uint64_t marks[block_length(DType::float32) / 64];
     stage(s, row.where, 0, scratch.in);
@@ -256,24 +306,30 @@ class SampleRun : NormRun {
     weigh(row);
     const std::size_t first = s.row * sampling_.size, size = sampling_.size;
     std::int64_t* const ids = sampling_.ids + first;
-    if (!row.valid)
-      std::fill_n(ids, size, -1);
-    else if (row.certain())
-      std::fill_n(ids, size, first_largest(s, row, scratch));
-    else
+    if (!row.valid || row.certain()) {
+      std::fill_n(ids, size, row.valid && sampling_.replace ? first_largest(s, row, scratch) : -1);
+      if (row.valid) ids[0] = first_largest(s, row, scratch);
+    } else if (sampling_.replace) {
       draw(s, row, ids, threads, scratch);
-    if (sampling_.valid != nullptr) std::fill_n(sampling_.valid + first, size, row.valid);
-    if (sampling_.log_prob != nullptr && !interrupted_) log_probs(s, row, ids, sampling_.log_prob + first, scratch);
+    } else {
+      draw_unique(s, row, ids, threads, scratch);
+    }
+    if (interrupted_) return;
+    for (std::size_t d = 0; sampling_.valid != nullptr && d < size; ++d) sampling_.valid[first + d] = ids[d] >= 0;
+    if (sampling_.log_prob != nullptr) log_probs(s, row, ids, sampling_.log_prob + first, scratch);
   }
   void log_probs(const Source& s, const Row& row, const std::int64_t* ids, double* to, Scratch& scratch) const {
-    if (!row.valid || row.certain()) return static_cast<void>(std::fill_n(to, sampling_.size, row.valid ? 0 : NAN));
-    const double log = log_mass(s, row, scratch);
-    for (std::size_t d = 0; d < sampling_.size; ++d) to[d] = gap(row, logit(s, ids[d])) - log;
+    const bool certain = !row.valid || row.certain();
+    const double log = certain ? 0 : log_mass(s, row, scratch);
+    for (std::size_t d = 0; d < sampling_.size; ++d)
+      to[d] = ids[d] < 0 ? NAN : certain ? 0 : gap(row, logit(s, ids[d])) - log;
   }
 
   void begin(const Source& s, Row& row) const {
     row.temperature = sampling_.temperature == nullptr ? 1 : sampling_.temperature[s.row];
   }
+
+  static constexpr double most_noise = 46;  // 65 log 2 and more
 
   const Sampling& sampling_;
   const std::size_t stretches_;  // of a block
@@ -284,6 +340,8 @@ void SampleRun::run(const ConstView& x, const RowOptions& o) {
   options(o);
   loop_.merge();
   const std::size_t rows = loop_.count();
+  for (std::size_t r = 0; sampling_.temperature != nullptr && r < rows; ++r)
+    if (!(sampling_.temperature[r] >= 0)) throw std::invalid_argument("sample: a temperature is not in [0, inf]");
   if (rows == 0 || sampling_.size == 0) return;
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
@@ -316,15 +374,11 @@ void SampleRun::run(const ConstView& x, const RowOptions& o) {
 
 void check(const ConstView& x, const Sampling& sampling) {
   if (x.shape.empty()) throw std::invalid_argument("sample: x has no axis to reduce");
-  std::uint64_t rows = 1;
-  for (const auto extent : x.shape.first(x.shape.size() - 1)) rows *= static_cast<std::uint64_t>(extent);
-  constexpr std::uint64_t most_rows = std::uint64_t{1} << 48;
-  if (sampling.draws.row >= most_rows || rows > most_rows - sampling.draws.row)
-    throw std::invalid_argument("sample: rows end at 2^48");
+  check_draws("sample", sampling.draws, x);
   if (sampling.size > std::numeric_limits<std::uint32_t>::max())
     throw std::invalid_argument("sample: a row has 2^32 draws");
-  for (std::uint64_t r = 0; sampling.temperature != nullptr && r < rows; ++r)
-    if (!(sampling.temperature[r] >= 0)) throw std::invalid_argument("sample: a temperature is not in [0, inf]");
+  if (!sampling.replace && sampling.size > static_cast<std::size_t>(x.shape.back()))
+    throw std::invalid_argument("sample: more draws without replacement than classes");
 }
 
 }  // namespace

@@ -107,6 +107,7 @@ struct DTypeKernels {
   double (*block_max[2])(Bytes x, std::size_t n);  // -inf for none; NaN does not count
   void (*temper[2])(Bytes x, std::size_t n, double base, double inverse,
                     OutBytes staged);  // (x - base) inverse; in place
+  void (*add_gumbel)(OutBytes staged, const std::uint64_t* bits, std::size_t n);
 
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
@@ -151,6 +152,11 @@ struct Kernels {
   void (*log_prob)(const Sampler&, const std::int64_t* ids, std::size_t n, double* log_q);
   // when each of classes [first, first + n) is first drawn, if draws come at rate 1
   void (*clocks)(const Sampler&, const Draws&, std::size_t first, std::size_t n, double* times);
+  // Of the bits of classes [first, first + n) of a row, those up to `most`, and at which class, from `first` on.
+  // Both have room for n.
+  std::size_t (*noise)(const Draws&, std::size_t first, std::size_t n, std::uint64_t most, std::uint32_t* at,
+                       std::uint64_t* bits);
+  void (*gumbel)(const std::uint64_t* bits, std::size_t n, double* g);  // the smaller the bits, the larger
 };
 
 }  // namespace vastmax

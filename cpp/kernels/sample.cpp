@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What drawing from logits asks of a block: sums of its stretches along with its own, and where in a stretch a running
 // sum passes a number; a temperature; noise.
+#include "kernels/chunks.hpp"
 #include "kernels/fill.hpp"
 #include "kernels/norm_block.hpp"
-#include "random.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -131,7 +131,59 @@ static void temper(Bytes x, std::size_t n, double base, double inverse, OutBytes
   }
 }
 
+static std::size_t noise(const Draws& draws, std::size_t first, std::size_t n, std::uint64_t most, std::uint32_t* at,
+                         std::uint64_t* bits) {
+  std::size_t found = 0;
+  each_chunk(first, n, [&](std::size_t from, std::size_t count, std::size_t begin) {
+    const Halves drawn(draws, Purpose::noise, from, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      at[found] = static_cast<std::uint32_t>(begin + i), bits[found] = drawn[i];
+      found += drawn[i] <= most;
+    }
+  });
+  return found;
+}
+
+// -log(-log(1 - v)), v = (bits + 1/2) 2^-64, both v and 1 - v to full relative accuracy
+template <class V>
+struct Gumbel {
+  VM_MEMBER V operator()(V sum, V low) const { return negate(log_pair(negate(log_pair(sum, low)), splat<V>(0))); }
+};
+
+// (bits + 1/2) 2^-64
+static double fraction(std::uint64_t bits) {
+  return static_cast<double>(static_cast<std::int64_t>(bits >> 32)) * 0x1p-32 +
+         (static_cast<double>(static_cast<std::int64_t>(bits & 0xffffffff)) + 0.5) * 0x1p-64;
+}
+
+static void gumbel(const std::uint64_t* bits, std::size_t n, double* g) {
+  each_chunk(0, n, [&](std::size_t, std::size_t count, std::size_t at) {
+    alignas(64) double low[chunk];
+    for (std::size_t i = 0; i < count; ++i) {  // 1 - v = g + low
+      const std::uint64_t b = bits[at + i];
+      const double v = fraction(b), rest = fraction(~b), sum = 1 - v;
+      const bool upper = b >> 63 != 0;
+      g[at + i] = upper ? rest : sum, low[i] = upper ? 0 : (1 - sum) - v;
+    }
+    using V = vec<double>;
+    map_inputs<double, V>(reinterpret_cast<OutBytes>(g + at), count, false, Gumbel<Batch<V>>(), Gumbel<V>(),
+                          Input<double>{reinterpret_cast<Bytes>(g + at)}, Input<double>{reinterpret_cast<Bytes>(low)});
+  });
+}
+
+template <class F>
+static void add_gumbel(OutBytes staged, const std::uint64_t* bits, std::size_t n) {
+  F* const z = reinterpret_cast<F*>(staged);
+  each_chunk(0, n, [&](std::size_t, std::size_t count, std::size_t at) {
+    alignas(64) double g[chunk];
+    gumbel(bits + at, count, g);
+    for (std::size_t i = 0; i < count; ++i) z[at + i] = static_cast<F>(static_cast<double>(z[at + i]) + g[i]);
+  });
+}
+
 void fill_sample(Kernels& k) {
+  k.noise = noise;
+  k.gumbel = gumbel;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
     to.norm_stretches[0] = norm_stretches<T>, to.norm_stretches[1] = norm_stretches<F>;
@@ -139,6 +191,7 @@ void fill_sample(Kernels& k) {
     to.find_shares[0] = find_shares<T>, to.find_shares[1] = find_shares<F>;
     to.block_max[0] = block_max<T>, to.block_max[1] = block_max<F>;
     to.temper[0] = temper<T>, to.temper[1] = temper<F>;
+    to.add_gumbel = add_gumbel<F>;
   });
 }
 

@@ -33,7 +33,7 @@ from .samplers import (
     UniformSampler,
     UnigramSampler,
 )
-from .sampling import sample
+from .sampling import gumbel_softmax, sample
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
     log_sigmoid,
@@ -71,6 +71,7 @@ __all__ = [
     "entropy",
     "explain",
     "get_num_threads",
+    "gumbel_softmax",
     "info",
     "kl_divergence",
     "linear_cross_entropy",

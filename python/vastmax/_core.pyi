@@ -162,6 +162,7 @@ def log_prob(sampler: Sampler, ids: _Array, out: _Array, threads: int, isa: int,
 def sample(
     x: _Array,
     size: int,
+    replace: bool,
     temperature: _Array,
     seed: int,
     step: int,
@@ -174,6 +175,9 @@ def sample(
     isa: int,
     /,
 ) -> None: ...
+
+# x + noise, in the compute type
+def add_gumbel(x: _Array, out: _Array, seed: int, step: int, row: int, threads: int, isa: int, /) -> None: ...
 
 # A batch that meets sampled classes: arrays are dense, one number a row or a target in float64 and int64, the rest of
 # the compute type of the table.

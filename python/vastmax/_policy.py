@@ -53,6 +53,7 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "selective_log_softmax": (1, 0, 0),
     "kl_divergence": (2, 0, 0),
     "sample": (1, 0, 0),
+    "gumbel_softmax": (1, 1, 1),
 }
 
 
