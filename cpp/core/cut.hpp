@@ -3,6 +3,7 @@
 // keeps a start of that order, so several keep the shortest of theirs.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -10,6 +11,18 @@
 #include "algebra.hpp"
 
 namespace vastmax {
+
+struct Entry {
+  double value;
+  std::int64_t index;
+};
+// NaN comes first.
+inline bool precedes(const Entry& a, const Entry& b) {
+  if (a.value > b.value) return true;
+  if (a.value < b.value) return false;
+  const bool a_nan = std::isnan(a.value), b_nan = std::isnan(b.value);
+  return a_nan != b_nan ? a_nan : a.index < b.index;
+}
 
 // z is the logit as given: a temperature does not change the order.
 struct Cut {
@@ -27,11 +40,6 @@ struct Cut {
 struct Filter {
   std::int64_t top_k = 0;
   double top_p = 1, min_p = 0;
-};
-
-struct Entry {
-  double value;
-  std::int64_t index;
 };
 
 // What a filter leaves of a row.

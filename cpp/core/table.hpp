@@ -95,6 +95,10 @@ struct DTypeKernels {
   std::size_t (*mark_from[2])(Bytes x, std::size_t n, double limit, bool nans, std::uint64_t* marks);
   // The largest of every `lanes`-th element, a multiple of 64 at most a block, in the compute type; NaN does not count.
   void (*lane_max[2])(Bytes x, std::size_t n, std::size_t lanes, OutBytes largest);
+  // The largest of every `stretch` elements, a divisor of a block and multiple of 64; NaN where there is one.
+  void (*stretch_max[2])(Bytes x, std::size_t n, std::size_t stretch, double* to);
+  void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);     // e^((z - max) rate) 2^62
+  void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype

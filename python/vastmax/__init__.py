@@ -33,6 +33,7 @@ from .samplers import (
     UniformSampler,
     UnigramSampler,
 )
+from .sampling import min_p_mask_logits, top_k, top_k_mask_logits, top_p_mask_logits
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
     log_sigmoid,
@@ -82,6 +83,7 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "logsumexp_backward",
+    "min_p_mask_logits",
     "nce_loss",
     "sampled_softmax",
     "selective_log_softmax",
@@ -93,6 +95,9 @@ __all__ = [
     "softmax_stats",
     "softplus",
     "softplus_backward",
+    "top_k",
+    "top_k_mask_logits",
+    "top_p_mask_logits",
 ]
 
 _ON_DEMAND = ("cuda", "dask", "mpi", "special", "tf")  # modules that load when first touched
