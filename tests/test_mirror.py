@@ -58,9 +58,10 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
 
 
 # What one backend has no need of: NumPy converts on the CPU, whose core picks logits and merges divergences; the GPU
-# reads any strides as they are.  Losses over sampled classes and draws from logits are not on a GPU yet.
+# reads any strides as they are.  Losses over sampled classes, the order of logits and draws from them are not on a GPU
+# yet.
 ONLY_CUDA = {"convert", "norm_divergence", "norm_pick"}
-ONLY_CPU = {"class_rows", "columns", "sample", "sampled", "stage", "stream_copy", "table"}
+ONLY_CPU = {"class_rows", "columns", "sample", "sampled", "select", "stage", "stream_copy", "table"}
 
 
 @source_tree

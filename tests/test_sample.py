@@ -367,6 +367,123 @@ def test_log_probabilities_near_certainty() -> None:
         assert got == pytest.approx(-4.248354255291589e-18, rel=1e-12)
 
 
+# ---------------------------------------------------------------------------- filters
+
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "one": {"top_k": 1},
+    "few": {"top_k": 50},
+    "many": {"top_k": 3000},
+    "more than there are": {"top_k": 1 << 40},
+    "nucleus": {"top_p": 0.9007},
+    "nearly all": {"top_p": 0.9999},
+    "none": {"top_p": 0.0},
+    "close to the likeliest": {"min_p": 0.02},
+    "far from it": {"min_p": 1e-7},
+    "the likeliest": {"min_p": 1.0},
+    "all of them": {"top_k": 400, "top_p": 0.8007, "min_p": 0.01},
+    "many and nearly all": {"top_k": 4000, "top_p": 0.999, "min_p": 1e-9},
+}
+
+
+def kept(x: Any, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Any:
+    """Which classes filters keep, by sorting in extended precision."""
+    z = x.astype(np.longdouble)
+    z = np.where(z == -INF, -INF, 0) if temperature == INF else (z - z.max()) / temperature
+    order = np.argsort(-x.astype(np.float64), kind="stable")
+    if top_k:
+        order = order[:top_k]
+    mass = np.exp(z[order])
+    if top_p < 1:
+        order = order[: int(np.searchsorted(np.cumsum(mass), top_p * mass.sum())) + 1]
+    order = order[np.exp(z[order]) >= min_p]
+    mask = np.zeros(len(x), bool)
+    mask[order] = True
+    return mask & (x > -INF)
+
+
+@pytest.mark.parametrize(
+    "name", ["steep", "a vocabulary", "two peaks", "holes", "ascending", "large logits", "all alike"]
+)
+@pytest.mark.parametrize("chosen", FILTERS)
+def test_filters(name: str, chosen: str, wide_dtype: Any) -> None:
+    """A filtered draw is a draw from what is left: the same uniforms through its distribution function."""
+    x = LAWS[name].astype(wide_dtype)
+    u = (uniform_bits(31, 0, 2, 3000, purpose=3) >> 11) * 2.0**-53
+    for temperature in (1.0, 0.6, 1.7):
+        mask = kept(x, temperature, **FILTERS[chosen])
+        p = probability(np.where(mask, x, -INF), temperature)
+        ends = np.cumsum(p)
+        want = np.searchsorted(ends, u * ends[-1], side="right")
+        ids, log_prob = vastmax.sample(
+            x, 3000, temperature=temperature, seed=31, row_offset=2, return_log_prob=True, **FILTERS[chosen]
+        )
+        assert mask[ids].all(), temperature
+        assert (ids == want).mean() > 0.998, temperature
+        with np.errstate(divide="ignore"):
+            rtol, atol = (1e-5, 1e-6) if wide_dtype == np.float32 else (1e-11, 1e-13)
+            np.testing.assert_allclose(log_prob, np.log(p)[ids], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("chosen", FILTERS)
+def test_filters_do_not_depend_on_threads_batches_and_strides(chosen: str, dtype: Any) -> None:
+    x = ROWS[:, :70_001].astype(dtype)
+    options = {"temperature": 0.8, "seed": 3, "return_log_prob": True, **FILTERS[chosen]}
+    want = vastmax.sample(x, 20, **options)
+    wide = np.zeros((3, 70_001, 2), x.dtype)
+    wide[..., 0] = x
+    for isa in vastmax.available_isas():
+        for threads in (1, 3):
+            with vastmax.config(threads=threads, isa=isa):
+                alone = vastmax.sample(x[2], 20, row_offset=2, **options)
+                got = vastmax.sample(wide[..., 0], 20, **options)
+                masked = vastmax.sample(x, 20, where=np.ones(70_001, bool), **options)
+            for k in range(2):
+                np.testing.assert_array_equal(got[k], want[k])
+                np.testing.assert_array_equal(masked[k], want[k])
+                np.testing.assert_array_equal(alone[k], want[k][2])
+
+
+def test_filters_of_each_row() -> None:
+    x = np.stack([ROWS[0]] * 5)
+    given = {"top_k": [0, 50, 0, 900, 5], "top_p": [1, 1, 0.5, 0.9, 0], "min_p": [0, 0, 0, 1e-3, 1]}
+    t = np.array([1.0, 0.5, 1.0, 2.0, INF])
+    ids = vastmax.sample(x, 30, temperature=t, seed=6, **given)
+    for r in range(5):
+        alone = {name: value[r] for name, value in given.items()}
+        np.testing.assert_array_equal(vastmax.sample(x[r], 30, temperature=t[r], seed=6, row_offset=r, **alone), ids[r])
+    np.testing.assert_array_equal(vastmax.sample(x[0], 30, seed=6), ids[0])
+
+
+@pytest.mark.parametrize("chosen", FILTERS)
+def test_filters_and_special_rows(chosen: str, isa: str) -> None:
+    x = np.stack([normal(5000, 2)] * 5)
+    x[1, 4321] = np.nan
+    x[2] = -INF
+    x[3, [2222, 4444]] = INF
+    x[4, 7:] = -INF
+    for temperature in (0.0, 1.0, 0.5, INF):
+        ids, valid = vastmax.sample(x, 9, temperature=temperature, seed=1, return_valid=True, **FILTERS[chosen])
+        alone = vastmax.sample(x[0], 9, temperature=temperature, seed=1, **FILTERS[chosen])
+        np.testing.assert_array_equal(ids[0], alone)
+        assert (ids[[1, 2]] == -1).all()
+        assert valid[:, 0].tolist() == [True, False, False, True, True]
+        assert (ids[3] == 2222).all()
+        assert (ids[4] < 7).all()
+
+
+@pytest.mark.parametrize("chosen", ["few", "many", "nucleus", "nearly all", "all of them"])
+def test_unique_draws_under_filters(chosen: str) -> None:
+    x = LAWS["steep"]
+    mask = kept(x, 0.9, **FILTERS[chosen])
+    keys = np.where(mask, (x - x.max()) / 0.9, -INF) + noise(5, 0, len(x))
+    size = 60
+    want = np.argsort(-keys, kind="stable")[:size]
+    want[mask.sum() :] = -1
+    got = vastmax.sample(x, size, temperature=0.9, replace=False, seed=5, **FILTERS[chosen])
+    np.testing.assert_array_equal(got, want)
+
+
 # ---------------------------------------------------------------------------- without replacement
 
 
@@ -464,6 +581,12 @@ BAD: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "temperature has shape (3,)", lambda: vastmax.sample(X, temperature=[1, 1, 1])),
     (ValueError, "size is -1", lambda: vastmax.sample(X, -1)),
     (TypeError, "size is 1.5", lambda: vastmax.sample(X, 1.5)),  # type: ignore[arg-type]
+    (ValueError, "sample: top_k is -1; accepted: ints >= 0", lambda: vastmax.sample(X, top_k=-1)),
+    (TypeError, "top_k has dtype float64", lambda: vastmax.sample(X, top_k=1.5)),
+    (ValueError, "top_p is 1.5; accepted: numbers from 0 to 1", lambda: vastmax.sample(X, top_p=[1, 1.5])),
+    (ValueError, "top_p is nan", lambda: vastmax.sample(X, top_p=np.nan)),
+    (ValueError, "min_p is -0.5", lambda: vastmax.sample(X, min_p=-0.5)),
+    (ValueError, "min_p has shape (3,)", lambda: vastmax.sample(X, min_p=[0, 0, 0])),
     (ValueError, "size is 6; accepted: 0 to 5", lambda: vastmax.sample(X, 6, replace=False)),
     (TypeError, "axis is None", lambda: vastmax.sample(X, axis=None)),  # type: ignore[arg-type]
     (ValueError, "seed is -1", lambda: vastmax.sample(X, seed=-1)),
@@ -494,8 +617,9 @@ def test_the_core_guards_itself() -> None:
 
     def call(**changed: Any) -> None:
         given: dict[str, Any] = {
-            "x": X, "size": 1, "replace": True, "temperature": ones, "seed": 0, "step": 0, "row": 0, "ids": ids,
-            "log_prob": None, "valid": None, "where": None, "threads": 1, "isa": -1,
+            "x": X, "size": 1, "replace": True, "temperature": ones, "top_k": None, "top_p": None, "min_p": None,
+            "seed": 0, "step": 0, "row": 0, "ids": ids, "log_prob": None, "valid": None, "where": None, "threads": 1,
+            "isa": -1,
         }  # fmt: skip
         _core.sample(*(given | changed).values())
 
@@ -506,6 +630,8 @@ def test_the_core_guards_itself() -> None:
         {"temperature": np.array([1.0, -1.0])},
         {"temperature": np.ones(3)},
         {"row": 2**48 - 1},
+        {"top_k": np.ones(3, np.int64)},
+        {"top_p": np.ones(2, np.float32)},
         {"size": 6, "replace": False, "ids": np.empty(12, np.int64)},
         {"ids": None},
         {"ids": ids.astype(np.int32)},

@@ -158,6 +158,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_losses(m);
   vastmax::python::bind_sampled(m);
   vastmax::python::bind_samplers(m);
+  vastmax::python::bind_order(m);
   vastmax::python::bind_sampling(m);
   vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_roof(m);

@@ -1,200 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Draws from the probabilities of a row by the inverse of their distribution function, classes in index order.  One
-// read leaves the sums of blocks and, lane by lane, of their stretches; a draw then makes the terms of one stretch
-// again.
-#include <bit>
+// Draws from the probabilities of a row: by the inverse of their distribution function, or without replacement.
 #include <numeric>
 
-#include "core/norm_run.hpp"
-#include "core/top.hpp"
+#include "core/row_law.hpp"
 #include "random.hpp"
 #include "vastmax/sampling.hpp"
 
 namespace vastmax {
 namespace {
 
-constexpr double below_one = 0x1.fffffffffffffp-1;
-
-// The first of ascending ends that is beyond `target`, never one that equals its predecessor.
-std::size_t first_beyond(std::span<const double> ends, double target) {
-  std::size_t at = 0;
-  for (std::size_t n = ends.size(); n > 1;) {  // without a branch that could be guessed wrong
-    const std::size_t half = n / 2;
-    at += ends[at + half - 1] <= target ? half : 0;
-    n -= half;
-  }
-  while (at > 0 && ends[at] == ends[at - 1]) --at;  // rounding led to the end
-  return at;
-}
-
-// Which part a number in [0, 1) of ascending ends falls into, and how far.
-struct Place {
-  std::size_t part;
-  double share;  // of the part, in [0, 1)
-};
-Place place(std::span<const double> ends, double share) {
-  const double target = share * ends.back();
-  const std::size_t at = first_beyond(ends, target);
-  const double before = at == 0 ? 0 : ends[at - 1];
-  return {at, std::clamp((target - before) / (ends[at] - before), 0.0, below_one)};
-}
-
-class SampleRun : NormRun {
+class SampleRun : RowLaw {
  public:
   SampleRun(const ConstView& x, const Sampling& sampling, const Exec& exec)
-      : NormRun(x.dtype, x.shape, exec),
-        sampling_(sampling),
-        stretches_((block_ + stretch_length - 1) / stretch_length) {}
+      : RowLaw(x.dtype, x.shape, exec), sampling_(sampling) {}
   void run(const ConstView& x, const RowOptions& o);
 
  private:
-  static constexpr std::size_t lanes_bytes = 64;  // of a stretch
-
-  struct Row {
-    std::vector<Partial> parts;  // max: the largest logit, of any size; terms: see `tempered`
-    std::vector<double> ends;    // running sums over the blocks, in the unit of the largest term
-    std::unique_ptr<std::byte[]> lanes;
-    double temperature;
-    double max;
-    std::size_t where;  // the block that holds it
-    bool valid;
-
-    // Terms are e^((x - max) / temperature) with the block's max; else those of NormRun::norm_block.
-    bool tempered() const { return temperature != 1 && temperature != 0; }
-    // Only the first class that has the largest logit is ever drawn.
-    bool certain() const { return max == infinity || temperature == 0; }
-  };
-  Row empty_row() const {
-    Row row;
-    row.parts.resize(blocks_), row.ends.resize(blocks_);
-    row.lanes = std::make_unique_for_overwrite<std::byte[]>(blocks_ * stretches_ * lanes_bytes);
-    return row;
+  Draws draws_of(const Source& s) const {
+    Draws draws = sampling_.draws;
+    draws.row += s.row;
+    return draws;
   }
-  std::byte* lanes(const Row& row, std::size_t block) const {
-    return row.lanes.get() + block * stretches_ * lanes_bytes;
-  }
-  static double gap(const Row& row, double z) {  // (z - max) / T, 0 for any z where T is inf
-    if (row.temperature == infinity) return z == -infinity ? z : 0;
-    return (z - row.max) / row.temperature;
-  }
-
-  // Logits [start, start + n) as the row's terms see them, and whether they are staged; base: their block's largest.
-  struct Terms {
-    Bytes x;
-    bool staged;
-  };
-  Terms logits(const Source& s, const Row& row, std::size_t start, std::size_t n, double base, Scratch& scratch) const {
-    const auto first = static_cast<std::int64_t>(start);
-    const Bytes x = s.x + first * x_.step;
-    if (plain() && row.tempered()) {
-      k_.temper[0](x, n, base, 1 / row.temperature, scratch.in);
-    } else if (row.tempered()) {
-      k_.stage(staging(s, first, 0), n, scratch.in);
-      k_.temper[1](scratch.in, n, base, 1 / row.temperature, scratch.in);
-    } else if (plain() && !shifted(base)) {
-      return {x, false};
-    } else {
-      k_.stage(staging(s, first, shifted(base) ? base : 0), n, scratch.in);
-    }
-    return {scratch.in, true};
-  }
-
-  void read(const Source& s, Row& row, std::size_t block, Bytes ahead, double& max, Scratch& scratch) const {
-    bool seen = false;
-    row.parts[block] = row.tempered() ? tempered_block(s, row, block, ahead, max, scratch)
-                                      : norm_block(s, block, ahead, max, scratch, seen, nullptr, lanes(row, block));
-  }
-  // As norm_block, of logits less the block's largest, over the temperature.
-  Partial tempered_block(const Source& s, const Row& row, std::size_t block, Bytes ahead, double& max,
-                         Scratch& scratch) const {
-    const bool staged = !plain();
-    const std::size_t n = length(block);
-    const Bytes x = staged ? scratch.in : at(s.x, x_, block);
-    if (staged) stage(s, block, 0, scratch.in);
-    double largest = max == max ? max : k_.block_max[staged](x, n);
-    max = NAN;
-    Partial part;
-    if (!std::isfinite(largest)) {
-      k_.norm[0][staged](x, n, nullptr, largest, part);
-      return part;
-    }
-    k_.temper[staged](x, n, largest, 1 / row.temperature, scratch.in);
-    const Bytes next = x_.item == compute_size(dtype_) ? ahead : nullptr;
-    double zero = 0;
-    k_.norm_stretches[1](scratch.in, n, next, zero, part, lanes(row, block));
-    part.max = largest, max = zero;
-    return part;
-  }
-
-  double weight(const Row& row, const Partial& part) const {
-    if (part.max == -infinity) return 0;
-    const double sum = part.sum + part.lost;
-    return row.tempered() ? sum * math().exp_difference(gap(row, part.max))
-                          : sum * ratio(math(), part, row.parts[row.where]);
-  }
-  void weigh(Row& row) const {
-    row.max = -infinity, row.where = 0, row.valid = true;
-    for (std::size_t b = 0; b < blocks_; ++b) {
-      row.valid &= row.parts[b].sum == row.parts[b].sum;
-      if (row.parts[b].max > row.max) row.max = row.parts[b].max, row.where = b;
-    }
-    row.valid &= row.max > -infinity;
-    if (!row.valid || row.certain()) return;
-    double sum = 0;
-    for (std::size_t b = 0; b < blocks_; ++b) row.ends[b] = sum += weight(row, row.parts[b]);
-  }
-
-  // log of the sum over the largest term
-  double log_mass(const Source& s, const Row& row, Scratch& scratch) const {
-    const Partial& top = row.parts[row.where];
-    const double base = row.tempered() || shifted(row.max) ? row.max : 0, largest = row.tempered() ? 0 : row.max - base;
-    const double one = math().exp_scaled(largest, top.ref), sum = row.ends.back();
-    if (sum > 1.75 * one) return math().log1p((sum - one) / one);
-    TwoSum others;
-    for (std::size_t b = 0; b < blocks_; ++b)
-      if (b != row.where) others.add(weight(row, row.parts[b]));
-    const std::size_t n = length(row.where);
-    const Terms terms = logits(s, row, row.where * block_, n, row.max, scratch);
-    if (!terms.staged) stage(s, row.where, 0, scratch.in);
-    others.add(k_.rest(scratch.in, n, largest, top.ref));
-    return math().log1p(others.value() / one);
-  }
-
   double uniform(const Source& s, std::size_t draw) const {
-    const Draws& d = sampling_.draws;
-    const Bits bits =
-        random_bits({d.seed, d.step, d.row + s.row}, Purpose::sample, static_cast<std::uint32_t>(draw / 2));
-    return unit(bits.at[draw % 2]);
-  }
-
-  // Draws that fall into one block: which they are, and how far into it.
-  static constexpr std::size_t handful = 256;
-  struct Fallen {
-    std::size_t count = 0;
-    std::uint32_t draw[handful];
-    double share[handful];
-  };
-  void resolve(const Source& s, const Row& row, std::size_t block, const Fallen& fallen, std::int64_t* ids,
-               Scratch& scratch) const {
-    const Partial& part = row.parts[block];
-    const std::size_t parts = (length(block) + stretch_length - 1) / stretch_length;
-    double ends[block_length(DType::float32) / stretch_length], sum = 0;
-    for (std::size_t k = 0; k < parts; ++k) ends[k] = sum += k_.stretch_sum(lanes(row, block) + k * lanes_bytes);
-    Place places[handful];
-    std::size_t drawn[handful];
-    for (std::size_t i = 0; i < fallen.count; ++i) places[i] = place({ends, parts}, fallen.share[i]);
-    for (std::size_t k = 0; k < parts; ++k) {
-      double shares[handful];
-      std::uint32_t found[handful];
-      std::size_t count = 0;
-      for (std::size_t i = 0; i < fallen.count; ++i)
-        if (places[i].part == k) drawn[count] = fallen.draw[i], shares[count++] = places[i].share;
-      if (count == 0) continue;
-      const std::size_t start = block * block_ + k * stretch_length, n = std::min(stretch_length, n_ - start);
-      const Terms terms = logits(s, row, start, n, part.max, scratch);
-      k_.find_shares[terms.staged](terms.x, n, part.ref, shares, count, found);
-      for (std::size_t i = 0; i < count; ++i) ids[drawn[i]] = static_cast<std::int64_t>(start + found[i]);
-    }
+    return unit(random_bits(draws_of(s), Purpose::sample, static_cast<std::uint32_t>(draw / 2)).at[draw % 2]);
   }
 
   // The row's draws, in the order of the blocks that they fall into.
@@ -214,8 +42,8 @@ class SampleRun : NormRun {
       to.order[to.starts[to.places[d].part]++] = static_cast<std::uint32_t>(d);
     return to;
   }
-  void resolve(const Source& s, const Row& row, const Sorted& from, std::size_t block, std::int64_t* ids,
-               Scratch& scratch) const {
+  void resolve_block(const Source& s, const Row& row, const Sorted& from, std::size_t block, std::int64_t* ids,
+                     Scratch& scratch) const {
     const std::size_t end = from.starts[block];
     for (std::size_t first = block == 0 ? 0 : from.starts[block - 1]; first < end; first += handful) {
       Fallen fallen;
@@ -228,6 +56,11 @@ class SampleRun : NormRun {
     }
   }
   void draw(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
+    if (row.listed()) {
+      for (std::size_t d = 0; d < sampling_.size; ++d)
+        ids[d] = row.kept.entries[place(row.ends, uniform(s, d)).part].index;
+      return;
+    }
     if (sampling_.size == 1) {
       const Place at = place(row.ends, uniform(s, 0));
       Fallen one;
@@ -236,10 +69,10 @@ class SampleRun : NormRun {
     }
     const Sorted draws = sorted(s, row);
     if (threads == 1) {
-      for (std::size_t b = 0; b < blocks_; ++b) resolve(s, row, draws, b, ids, scratch);
+      for (std::size_t b = 0; b < blocks_; ++b) resolve_block(s, row, draws, b, ids, scratch);
     } else {
       spread(blocks_, std::max<std::size_t>(1, blocks_ / 16), threads,
-             [&](std::size_t b, Scratch& own) { resolve(s, row, draws, b, ids, own); });
+             [&](std::size_t b, Scratch& own) { resolve_block(s, row, draws, b, ids, own); });
     }
   }
 
@@ -259,17 +92,27 @@ class SampleRun : NormRun {
     if (part.max == -infinity) return;
     const double least = top.least(DType::float64, false) - gap(row, part.max);
     if (least > most_noise) return;
-    Draws of_row = sampling_.draws;
-    of_row.row += s.row;
     const std::size_t start = block * block_,
-                      count = all_.noise(of_row, start, length(block), most_bits(least), noise.at, noise.bits);
+                      count = all_.noise(draws_of(s), start, length(block), most_bits(least), noise.at, noise.bits);
     if (count == 0) return;
     all_.gumbel(noise.bits, count, noise.g);
     stage(s, block, 0, scratch.in);
     for (std::size_t i = 0; i < count; ++i) {
       const double z = load_number(scratch.in + noise.at[i] * compute_size(dtype_), reduced(dtype_));
-      if (z > -infinity) top.offer({gap(row, z) + noise.g[i], static_cast<std::int64_t>(start + noise.at[i])});
+      const auto index = static_cast<std::int64_t>(start + noise.at[i]);
+      if (z > -infinity && (!row.cut() || row.kept.cut.keeps(z, index))) top.offer({gap(row, z) + noise.g[i], index});
     }
+  }
+  void offer_list(const Source& s, const Row& row, Top& top) const {
+    const auto& entries = row.kept.entries;
+    std::vector<std::uint64_t> bits(entries.size());
+    std::vector<double> g(entries.size());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const std::int64_t index = entries[i].index;
+      bits[i] = random_bits(draws_of(s), Purpose::noise, static_cast<std::uint32_t>(index / 2)).at[index % 2];
+    }
+    all_.gumbel(bits.data(), bits.size(), g.data());
+    for (std::size_t i = 0; i < entries.size(); ++i) top.offer({gap(row, entries[i].value) + g[i], entries[i].index});
   }
   void draw_unique(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
     Top top(sampling_.size);
@@ -277,33 +120,24 @@ class SampleRun : NormRun {
       const auto noise = std::make_unique_for_overwrite<Noise>();
       for (std::size_t b = first; b < last; ++b) offer(s, row, b, best, *noise, own);
     };
-    if (threads == 1) {
+    if (row.listed()) {
+      offer_list(s, row, top);
+    } else if (threads == 1) {
       look(0, blocks_, top, scratch);
     } else {
       each_run(threads, [&](std::size_t first, std::size_t last, Scratch& own) {
         Top best(sampling_.size);
         look(first, last, best, own);
         const std::lock_guard lock(top.mutex);
-        for (const Top::Entry& entry : best.sorted()) top.offer(entry);
+        for (const Entry& entry : best.sorted()) top.offer(entry);
       });
     }
     std::size_t found = 0;
-    for (const Top::Entry& entry : top.sorted()) ids[found++] = entry.index;
+    for (const Entry& entry : top.sorted()) ids[found++] = entry.index;
     std::fill(ids + found, ids + sampling_.size, -1);
   }
 
-  std::int64_t first_largest(const Source& s, const Row& row, Scratch& scratch) const {
-    std::uint64_t marks[block_length(DType::float32) / 64];
-    stage(s, row.where, 0, scratch.in);
-    k_.mark_from[1](scratch.in, length(row.where), row.max, false, marks);
-    std::size_t word = 0;
-    while (marks[word] == 0) ++word;
-    return static_cast<std::int64_t>(row.where * block_ + word * 64 +
-                                     static_cast<std::size_t>(std::countr_zero(marks[word])));
-  }
-
   void finish(const Source& s, Row& row, int threads, Scratch& scratch) {
-    weigh(row);
     const std::size_t first = s.row * sampling_.size, size = sampling_.size;
     std::int64_t* const ids = sampling_.ids + first;
     if (!row.valid || row.certain()) {
@@ -326,13 +160,14 @@ class SampleRun : NormRun {
   }
 
   void begin(const Source& s, Row& row) const {
-    row.temperature = sampling_.temperature == nullptr ? 1 : sampling_.temperature[s.row];
+    const auto of = [&](const auto* values, auto otherwise) { return values == nullptr ? otherwise : values[s.row]; };
+    row.temperature = of(sampling_.temperature, 1.0);
+    const Filters& f = sampling_.filters;
+    row.filter = {of(f.top_k, std::int64_t{0}), of(f.top_p, 1.0), of(f.min_p, 0.0)};
   }
 
   static constexpr double most_noise = 46;  // 65 log 2 and more
-
   const Sampling& sampling_;
-  const std::size_t stretches_;  // of a block
 };
 
 void SampleRun::run(const ConstView& x, const RowOptions& o) {
@@ -344,32 +179,24 @@ void SampleRun::run(const ConstView& x, const RowOptions& o) {
     if (!(sampling_.temperature[r] >= 0)) throw std::invalid_argument("sample: a temperature is not in [0, inf]");
   if (rows == 0 || sampling_.size == 0) return;
   const Plan plan = cut();
+  const auto each = [&](std::size_t first, std::size_t last, int threads, Scratch& scratch) {
+    Row row = empty_row();
+    double max = NAN;
+    for (std::size_t r = first; r < last && !interrupted_; ++r) {
+      const Source s = source(r);
+      begin(s, row);
+      read(s, row, r + 1 < last, max, threads, scratch);
+      if (threads == 1 || !interrupted_) finish(s, row, threads, scratch);
+    }
+  };
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
     Scratch scratch;
-    Row row = empty_row();
-    for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
-      const Source s = source(r);
-      begin(s, row);
-      each_run(plan.threads, [&](std::size_t first, std::size_t last, Scratch& own) {
-        double max = NAN;
-        for (std::size_t b = first; b < last; ++b)
-          read(s, row, b, b + 1 < last ? ahead(s, b, false) : nullptr, max, own);
-      });
-      if (!interrupted_) finish(s, row, plan.threads, scratch);
-    }
-    return;
+    each(0, rows, plan.threads, scratch);
+  } else {
+    spread_runs(rows, rows_a_task(), plan.threads,
+                [&](std::size_t first, std::size_t last, Scratch& scratch) { each(first, last, 1, scratch); });
   }
-  spread_runs(rows, rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
-    Row row = empty_row();
-    double max = NAN;
-    for (std::size_t r = first; r < last; ++r) {
-      const Source s = source(r);
-      begin(s, row);
-      for (std::size_t b = 0; b < blocks_; ++b) read(s, row, b, ahead(s, b, r + 1 < last), max, scratch);
-      finish(s, row, 1, scratch);
-    }
-  });
 }
 
 void check(const ConstView& x, const Sampling& sampling) {

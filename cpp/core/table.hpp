@@ -109,6 +109,10 @@ struct DTypeKernels {
                     OutBytes staged);  // (x - base) inverse; in place
   void (*add_gumbel)(OutBytes staged, const std::uint64_t* bits, std::size_t n);
 
+  // The largest of every `stretch` elements, a divisor of a block and multiple of 64; NaN where there is one.
+  void (*stretch_max[2])(Bytes x, std::size_t n, std::size_t stretch, double* to);
+  void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);     // e^((z - max) rate) 2^62
+  void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype

@@ -19,6 +19,7 @@ void fill(Kernels& k) {
   fill_sampled(k);
   fill_draw(k);
   fill_sample(k);
+  fill_select(k);
 }
 
 }  // namespace vastmax::VM_ISA

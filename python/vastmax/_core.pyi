@@ -126,6 +126,19 @@ def head_slopes(
 ) -> None: ...
 def kl_divergence(p: _Array, q: _Array, out: _Array, threads: int, isa: int, /) -> None: ...
 
+# `values` and `indices` are dense, k for each row; filters dense int64 and float64, one for each row.
+def top_k(x: _Array, k: int, values: _Array, indices: _Array, threads: int, isa: int, /) -> None: ...
+def mask_logits(
+    x: _Array,
+    top_k: _Array | None,
+    top_p: _Array | None,
+    min_p: _Array | None,
+    out: _Array,
+    threads: int,
+    isa: int,
+    /,
+) -> None: ...
+
 # Row states are dense float64 of shape (rows..., 8); `largest` and `log` have one number for each.
 def logsumexp_update(x: _Array, states: _Array, threads: int, isa: int, /) -> None: ...
 def logsumexp_merge(states: _Array, others: _Array, isa: int, /) -> None: ...
@@ -164,6 +177,9 @@ def sample(
     size: int,
     replace: bool,
     temperature: _Array,
+    top_k: _Array | None,
+    top_p: _Array | None,
+    min_p: _Array | None,
     seed: int,
     step: int,
     row: int,

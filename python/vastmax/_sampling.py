@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _call, _core, _losses, _seeds
+from . import _arrays, _call, _core, _filters, _losses, _seeds
 from ._arrays import F64, Rows
 from .errors import message
 from .softmax import softmax
@@ -27,6 +27,9 @@ def sample(
     size: int | None,
     axis: int,
     temperature: ArrayLike,
+    top_k: ArrayLike | None,
+    top_p: ArrayLike | None,
+    min_p: ArrayLike | None,
     where: ArrayLike | None,
     replace: bool,
     seed: Seed,
@@ -44,6 +47,8 @@ def sample(
     if not replace and more and more[0] > rows.classes:
         raise ValueError(message(op, "size", f"is {more[0]}", f"0 to {rows.classes}, the classes, without replacement"))
     t = per_row(op, rows, "temperature", temperature, inf)
+    k = _filters.counts(op, "top_k", top_k, rows)
+    shares = _filters.shares(op, "top_p", top_p, rows), _filters.shares(op, "min_p", min_p, rows)
     mask = rows.mask(where)
     steps, first = _seeds.step(op, step), _seeds.row_offset(op, row_offset, rows.count)
     rest = options(op, rows.count, rows.classes, x.dtype)
@@ -53,7 +58,9 @@ def sample(
     log_prob = np.empty(shape) if return_log_prob else None
     valid = np.empty(shape, np.bool_) if return_valid else None
     n = more[0] if more else 1
-    _core.sample(rows.of(x), n, bool(replace), t, key, steps, first, ids, log_prob, valid, rows.of_mask(mask), *rest)
+    _core.sample(
+        rows.of(x), n, bool(replace), t, k, *shares, key, steps, first, ids, log_prob, valid, rows.of_mask(mask), *rest
+    )
     found = [_arrays.unwrap(ids, None)]
     if log_prob is not None:
         found.append(_losses.per_row(log_prob, rows, _arrays.reduction_dtype(x.dtype), *more))
