@@ -38,7 +38,7 @@ class CutRun : protected TopRun {
 
   void cut_count(const Source& s, std::size_t k, int threads, Kept& kept, Scratch& scratch) {
     if (few(k)) {
-      first_few(s, k, threads, kept.entries, scratch);
+      first_of(s, k, threads, kept.entries, scratch);
       kept.cut = {kept.entries.back().value, kept.entries.back().index}, kept.listed = true;
     } else {
       kept.cut = border(s, {}, kept.max, {}, {k, 0}, threads, scratch);
