@@ -32,6 +32,12 @@ struct Wanted {
   }
 };
 
+// The last class that is needed, how much of its weight is, and what all weigh.
+struct Border {
+  Cut cut;
+  Mass needed = 0, weight = 0, total = 0;
+};
+
 // Keys of numbers, in their order: NaN last, zeros alike.
 template <class F>
 struct Ordinal {
@@ -63,14 +69,14 @@ class Search {
  public:
   Search(const Numbers& numbers, const Weigh& weigh) : numbers_(numbers), weigh_(weigh) {}
 
-  Cut run(double least, double most, const Wanted& wanted) {
+  Border run(double least, double most, const Wanted& wanted) {
     low_ = Keys::of(static_cast<F>(least)), high_ = Keys::of(static_cast<F>(most));
     Mass left = 0;
     for (bool first = true;; first = false) {
       const auto bins = std::make_unique<Bins>();
       const int shift = std::max(0, static_cast<int>(std::bit_width(static_cast<Key>(high_ - low_))) - bin_bits);
       fill(*bins, shift);
-      if (first) left = wanted.of(bins->total());
+      if (first) left = wanted.of(total_ = bins->total());
       std::size_t bin = static_cast<std::size_t>((high_ - low_) >> shift);
       for (; bin > 0 && bins->mass[bin] < left; --bin) left -= bins->mass[bin];
       low_ = static_cast<Key>(low_ + (static_cast<Key>(bin) << shift));
@@ -128,7 +134,7 @@ class Search {
   }
 
   // The class in the range, of `count`, at which the weights that are still wanted are reached.
-  Cut settled(Mass left, std::uint64_t count) const {
+  Border settled(Mass left, std::uint64_t count) const {
     const auto some = std::make_unique_for_overwrite<Weighed>();
     struct One {
       Entry entry;
@@ -143,7 +149,7 @@ class Search {
         if (low_ != high_)
           list.push_back(one);
         else if (one.weight >= left || count == 1)
-          return {one.entry.value, one.entry.index};
+          return {{one.entry.value, one.entry.index}, left, one.weight, total_};
         else
           left -= one.weight;
       }
@@ -151,12 +157,14 @@ class Search {
     std::sort(list.begin(), list.end(), [](const One& a, const One& b) { return precedes(a.entry, b.entry); });
     std::size_t last = 0;
     for (; last + 1 < list.size() && list[last].weight < left; ++last) left -= list[last].weight;
-    return list.empty() ? Cut{} : Cut{list[last].entry.value, list[last].entry.index};
+    if (list.empty()) return {};
+    return {{list[last].entry.value, list[last].entry.index}, left, list[last].weight, total_};
   }
 
   Numbers numbers_;
   Weigh weigh_;
   Key low_ = 0, high_ = 0;
+  Mass total_ = 0;
 };
 
 class RadixSelect : protected RowOrder {
@@ -175,8 +183,8 @@ class RadixSelect : protected RowOrder {
 
   // The last of the classes within a cut that are needed for what is wanted of their weights; none weighs more than at
   // `most`.
-  Cut border(const Source& s, const Cut& within, double most, const Weigh& weigh, const Wanted& wanted, int threads,
-             Scratch& scratch) {
+  Border border(const Source& s, const Cut& within, double most, const Weigh& weigh, const Wanted& wanted, int threads,
+                Scratch& scratch) {
     const auto search = [&]<class F>(F) {
       const OfRow<F> row{*this, s, within, threads, scratch};
       return Search<F, OfRow<F>>(row, weigh).run(within.least, most, wanted);
@@ -184,7 +192,7 @@ class RadixSelect : protected RowOrder {
     return dtype_ == DType::float64 ? search(0.0) : search(0.0f);
   }
   template <class F>
-  Cut border(const List<F>& list, const Weigh& weigh, Mass amount) const {
+  Border border(const List<F>& list, const Weigh& weigh, Mass amount) const {
     const auto [least, most] = std::ranges::minmax(list.number);
     return Search<F, OfList<F>>({*this, list}, weigh).run(least, most, {amount, 0});
   }

@@ -15,7 +15,7 @@ class TopK : TopRun {
   void top(const Source& s, std::size_t k, int threads, std::vector<Entry>& entries, Scratch& scratch) {
     if (few(k)) return first_of(s, k, threads, entries, scratch);
     entries.clear();
-    const Cut cut = k == n_ ? Cut{} : border(s, {}, NAN, {}, {k, 0}, threads, scratch);
+    const Cut cut = k == n_ ? Cut{} : border(s, {}, NAN, {}, {k, 0}, threads, scratch).cut;
     list(s, cut, entries, scratch);
     std::sort(entries.begin(), entries.end(), precedes);
   }
