@@ -16,13 +16,13 @@ struct Entry {
   double value;
   std::int64_t index;
 };
-// NaN comes first.
-inline bool precedes(const Entry& a, const Entry& b) {
+// NaN comes first.  An object, so that sorts take it in.
+inline constexpr auto precedes = [](const Entry& a, const Entry& b) {
   if (a.value > b.value) return true;
   if (a.value < b.value) return false;
   const bool a_nan = std::isnan(a.value), b_nan = std::isnan(b.value);
   return a_nan != b_nan ? a_nan : a.index < b.index;
-}
+};
 
 // z is the logit as given: a temperature does not change the order.
 struct Cut {

@@ -2,35 +2,35 @@
 // Where a filter cuts the order of a row.
 #pragma once
 
-#include "core/top.hpp"
-#include "core/top_run.hpp"
+#include "core/nucleus.hpp"
 
 namespace vastmax {
 
-class CutRun : protected TopRun {
+class CutRun : protected Nucleus {
  public:
-  using TopRun::TopRun;
+  using Nucleus::Nucleus;
 
  protected:
   // What the filter keeps of a row, for masses e^((z - max) / temperature), temperature in [0, inf]; `s.divisor` does
   // not matter.  `largest`: the largest logit of each block where the caller knows them, NaN for a block with NaN, else
-  // empty.  With threads > 1 the row is split among them, and the caller is not inside a task.
+  // empty.  `total`: the sum of the masses within total_error, if known, else 0.  With threads > 1 the row is split
+  // among them, and the caller is not inside a task.
   void find(const Source& s, const Filter& filter, double temperature, std::span<const double> largest, int threads,
-            Kept& kept, Scratch& scratch) {
+            Kept& kept, Scratch& scratch, double total = 0) {
+    std::vector<double> found;
+    if (largest.empty()) maxima(s, block_, threads, found, scratch), largest = found;
     kept.cut = {}, kept.listed = false, kept.entries.clear();
-    kept.max = max_of(s, largest, threads, scratch);
+    kept.max = max_of(largest);
     if (!(kept.max > -infinity)) return;
-    const auto k = temperature == 0 ? 1 : static_cast<std::size_t>(filter.top_k);
+    const auto k = temperature == 0 || filter.top_p == 0 ? 1 : static_cast<std::size_t>(filter.top_k);
     if (k > 0 && k < n_) cut_count(s, k, threads, kept, scratch);
-    if (filter.top_p < 1 && k != 1) cut_mass(s, filter.top_p, temperature, threads, kept, scratch);
+    if (filter.top_p < 1 && k != 1) cut_mass({s, filter.top_p, temperature, largest, total, threads, scratch}, kept);
     if (filter.min_p > 0) kept.cut = Cut::tighter(kept.cut, {least_of(kept.max, filter.min_p, temperature)});
     if (kept.listed) list_by_index(kept);
   }
 
  private:
-  double max_of(const Source& s, std::span<const double> largest, int threads, Scratch& scratch) {
-    std::vector<double> found;
-    if (largest.empty()) maxima(s, block_, threads, found, scratch), largest = found;
+  static double max_of(std::span<const double> largest) {
     double max = -infinity;
     for (const double m : largest) max = m > max || std::isnan(m) ? m : max;
     return max;
@@ -38,21 +38,33 @@ class CutRun : protected TopRun {
 
   void cut_count(const Source& s, std::size_t k, int threads, Kept& kept, Scratch& scratch) {
     if (few(k)) {
-      first_few(s, k, threads, kept.entries, scratch);
+      first_of(s, k, threads, kept.entries, scratch);
       kept.cut = {kept.entries.back().value, kept.entries.back().index}, kept.listed = true;
     } else {
-      kept.cut = border(s, {}, kept.max, {}, {k, 0}, threads, scratch);
+      kept.cut = border(s, {}, kept.max, {}, {k, 0}, threads, scratch).cut;
     }
   }
 
-  void cut_mass(const Source& s, double p, double temperature, int threads, Kept& kept, Scratch& scratch) {
-    const Weigh weigh = weigh_of(kept.max, temperature);
-    const Cut within = Cut::tighter(kept.cut, {least_possible(kept.max, temperature)});
-    if (!kept.listed) {
-      kept.cut = border(s, within, kept.max, weigh, {0, p}, threads, scratch);
-      return;
-    }
-    while (!within.keeps(kept.entries.back().value, kept.entries.back().index)) kept.entries.pop_back();
+  struct Shared {
+    const Source& s;
+    double p, temperature;
+    std::span<const double> largest;
+    double total;
+    int threads;
+    Scratch& scratch;
+  };
+  void cut_mass(const Shared& of, Kept& kept) {
+    const Weigh weigh = weigh_of(kept.max, of.temperature);
+    if (kept.listed) return cut_list(of.p, weigh, least_possible(kept.max, of.temperature), kept);
+    const Cut within = Cut::tighter(kept.cut, {least_possible(kept.max, of.temperature)});
+    if (within.least == -infinity)
+      kept.cut = nucleus(of.s, of.p, weigh, of.total, of.largest, of.threads, of.scratch);
+    else
+      kept.cut = border(of.s, within, kept.max, weigh, {0, of.p}, of.threads, of.scratch).cut;
+  }
+  // Entries are in order.
+  void cut_list(double p, const Weigh& weigh, double least, Kept& kept) const {
+    while (kept.entries.back().value < least) kept.entries.pop_back();
     const std::vector<std::uint64_t> mass = weights_of(weigh, kept.entries);
     Mass total = 0;
     for (const auto m : mass) total += m;

@@ -14,12 +14,28 @@ class MaskRun : CutRun {
   void run(const ConstView& x, const Filters& filters, const View& out);
 
  private:
-  void cut_row(const Source& s, const Filters& filters, int threads, Kept& kept, Scratch& scratch) {
+  // The largest logits of a row's blocks and, for a mass, their normaliser.
+  struct Known {
+    std::vector<double> largest;
+    double total = 0;
+  };
+  void know(const Source& s, int threads, Known& known, Scratch& scratch) {
+    known.largest.resize(blocks_);
+    const auto also = [&](std::size_t b, const Partial& part, Scratch&) {
+      known.largest[b] = std::isnan(part.sum) ? NAN : part.max;
+    };
+    double max = NAN;
+    const Norm norm = threads > 1 ? norm_parallel(s, threads, also) : norm_row(s, false, max, scratch, also);
+    known.total = norm.special() ? 0 : norm.sum() / top_of(math(), norm.max, norm.ref);
+  }
+  void cut_row(const Source& s, const Filters& filters, int threads, Known& known, Kept& kept, Scratch& scratch) {
     Filter f;
     if (filters.top_k != nullptr) f.top_k = filters.top_k[s.row];
     if (filters.top_p != nullptr) f.top_p = filters.top_p[s.row];
     if (filters.min_p != nullptr) f.min_p = filters.min_p[s.row];
-    find(s, f, 1, {}, threads, kept, scratch);
+    known = {};
+    if (f.top_p < 1) know(s, threads, known, scratch);
+    find(s, f, 1, known.largest, threads, kept, scratch, known.total);
   }
 
   void mask_block(const Source& s, const Cut& cut, std::size_t block, Scratch& scratch) const {
@@ -63,18 +79,20 @@ void MaskRun::run(const ConstView& x, const Filters& filters, const View& out) {
     const KernelScope scope;
     Scratch scratch;
     Kept kept;
+    Known known;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
       const Source s = source(r);
-      cut_row(s, filters, plan.threads, kept, scratch);
+      cut_row(s, filters, plan.threads, known, kept, scratch);
       each_block(plan.threads, [&](std::size_t b, Scratch& own) { mask_block(s, kept.cut, b, own); });
     }
     return;
   }
   spread_runs(rows, rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
     Kept kept;
+    Known known;
     for (std::size_t r = first; r < last; ++r) {
       const Source s = source(r);
-      cut_row(s, filters, 1, kept, scratch);
+      cut_row(s, filters, 1, known, kept, scratch);
       for (std::size_t b = 0; b < blocks_; ++b) mask_block(s, kept.cut, b, scratch);
     }
   });

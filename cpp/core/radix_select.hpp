@@ -32,6 +32,12 @@ struct Wanted {
   }
 };
 
+// The last class that is needed, how much of its weight is, and what all weigh.
+struct Border {
+  Cut cut;
+  Mass needed = 0, weight = 0, total = 0;
+};
+
 // Keys of numbers, in their order: NaN last, zeros alike.
 template <class F>
 struct Ordinal {
@@ -44,51 +50,38 @@ struct Ordinal {
   static F number(Key key) { return std::bit_cast<F>(key & sign ? key ^ sign : static_cast<Key>(~key)); }
 };
 
-class RadixSelect : protected RowOrder {
- public:
-  using RowOrder::RowOrder;
-
- protected:
-  // The last of the classes within a cut that are needed for what is wanted of their weights; none weighs more than at
-  // `most`.
-  Cut border(const Source& s, const Cut& within, double most, const Weigh& weigh, const Wanted& wanted, int threads,
-             Scratch& scratch);
-  // Weights of n numbers of the compute type.
-  void weights(const Weigh& weigh, Bytes numbers, std::size_t n, std::uint64_t* to) const {
-    constexpr std::size_t some = 256;
-    alignas(64) double mass[some];
-    for (std::size_t i = 0; i < n; i += some) {
-      const std::size_t left = std::min(some, n - i);
-      if (!weigh.alike) k_.masses(numbers + i * compute_size(dtype_), left, weigh.max, weigh.rate, mass);
-      for (std::size_t j = 0; j < left; ++j)
-        to[i + j] = weigh.alike ? 1 : static_cast<std::uint64_t>(static_cast<std::int64_t>(mass[j] + 0.5));
-    }
+// Some numbers and where they are.
+template <class F>
+struct Found {
+  static constexpr std::size_t most = block_length(sizeof(F) == 4 ? DType::float32 : DType::float64);
+  alignas(64) F number[most];
+  std::int64_t index[most];
+  std::size_t count;
+  void offer(F z, std::int64_t at, bool in) {  // without a branch
+    number[count] = z, index[count] = at;
+    count += in;
   }
-
- private:
-  template <class F>
-  class Search;
 };
 
-template <class F>
-class RadixSelect::Search {
+// Numbers: blocks(), each_part(fn), gather(block, low, high, found, scratch) and weights(...), as below.
+template <class F, class Numbers>
+class Search {
  public:
-  Search(RadixSelect& run, const Source& s, const Cut& within, const Weigh& weigh)
-      : run_(run), s_(s), within_(within), weigh_(weigh), low_(Keys::of(static_cast<F>(within.least))) {}
+  Search(const Numbers& numbers, const Weigh& weigh) : numbers_(numbers), weigh_(weigh) {}
 
-  Cut run(double most, const Wanted& wanted, int threads, Scratch& scratch) {
-    high_ = Keys::of(static_cast<F>(most));
-    Mass above = 0, target = 0;
+  Border run(double least, double most, const Wanted& wanted) {
+    low_ = Keys::of(static_cast<F>(least)), high_ = Keys::of(static_cast<F>(most));
+    Mass left = 0;
     for (bool first = true;; first = false) {
       const auto bins = std::make_unique<Bins>();
       const int shift = std::max(0, static_cast<int>(std::bit_width(static_cast<Key>(high_ - low_))) - bin_bits);
-      fill(*bins, shift, threads, scratch);
-      if (first) target = wanted.of(bins->total());
-      std::size_t bin = bin_count - 1;
-      for (; bin > 0 && above + bins->mass[bin] < target; --bin) above += bins->mass[bin];
+      fill(*bins, shift);
+      if (first) left = wanted.of(total_ = bins->total());
+      std::size_t bin = static_cast<std::size_t>((high_ - low_) >> shift);
+      for (; bin > 0 && bins->mass[bin] < left; --bin) left -= bins->mass[bin];
       low_ = static_cast<Key>(low_ + (static_cast<Key>(bin) << shift));
-      high_ = static_cast<Key>(std::min<Key>(high_ - low_, ((Key{1} << shift) - 1)) + low_);
-      if (low_ == high_ || bins->count[bin] <= most_listed) return settled(target - above, bins->count[bin], scratch);
+      high_ = static_cast<Key>(low_ + std::min<Key>(high_ - low_, (Key{1} << shift) - 1));
+      if (low_ == high_ || bins->count[bin] <= most_listed) return settled(left, bins->count[bin]);
     }
   }
 
@@ -110,98 +103,171 @@ class RadixSelect::Search {
       for (std::size_t i = 0; i < bin_count; ++i) mass[i] += other.mass[i], count[i] += other.count[i];
     }
   };
-  // The numbers of a block in the range, and where they are.
-  struct Found {
-    alignas(64) F number[block_length(DType::float32)];
-    std::uint64_t weight[block_length(DType::float32)];
-    std::uint32_t at[block_length(DType::float32)];
-    std::size_t count;
+  struct Weighed {
+    Found<F> found;
+    std::uint64_t weight[Found<F>::most];
   };
 
-  void gather(std::size_t block, Found& found, Scratch& scratch) const {
-    const std::size_t n = run_.length(block), first = block * run_.block_;
-    const Bytes x = run_.numbers(s_, first, n, scratch);
-    found.count = 0;
-    const Key kept = Keys::of(static_cast<F>(within_.least));
-    const auto offer = [&](std::size_t i) {
-      F z;
-      std::memcpy(&z, x + i * sizeof z, sizeof z);
-      const Key key = Keys::of(z);
-      const bool in =
-          key >= low_ && key <= high_ && (key != kept || static_cast<std::int64_t>(first + i) <= within_.last);
-      found.number[found.count] = z, found.at[found.count] = static_cast<std::uint32_t>(i);
-      found.count += in;
-    };
-    if (low_ <= Keys::of(-std::numeric_limits<F>::infinity())) {
-      for (std::size_t i = 0; i < n; ++i) offer(i);
-    } else {
-      Marks marks;
-      run_.each_marked({x, true}, n, low_ == Keys::nan ? NAN : static_cast<double>(Keys::number(low_)), marks, offer);
-    }
-    run_.weights(weigh_, reinterpret_cast<Bytes>(found.number), found.count, found.weight);
+  void gather(std::size_t block, Weighed& to, Scratch& scratch) const {
+    numbers_.gather(block, low_, high_, to.found, scratch);
+    numbers_.weights(weigh_, reinterpret_cast<Bytes>(to.found.number), to.found.count, to.weight);
   }
 
-  void fill(Bins& bins, int shift, int threads, Scratch& scratch) {
+  void fill(Bins& bins, int shift) const {
     std::mutex mutex;
-    run_.each_part(threads, scratch, [&](std::size_t first, std::size_t last, Scratch& own) {
-      const auto found = std::make_unique_for_overwrite<Found>();
-      const auto mine = threads > 1 ? std::make_unique<Bins>() : nullptr;
-      Bins& to = mine ? *mine : bins;
+    numbers_.each_part([&](std::size_t first, std::size_t last, Scratch& scratch) {
+      const auto some = std::make_unique_for_overwrite<Weighed>();
+      const bool all = last - first == numbers_.blocks();
+      const auto mine = all ? nullptr : std::make_unique<Bins>();
+      Bins& to = all ? bins : *mine;
       for (std::size_t b = first; b < last; ++b) {
-        gather(b, *found, own);
-        for (std::size_t i = 0; i < found->count; ++i) {
-          const auto bin = static_cast<std::size_t>((Keys::of(found->number[i]) - low_) >> shift);
-          to.mass[bin] += found->weight[i], ++to.count[bin];
+        gather(b, *some, scratch);
+        for (std::size_t i = 0; i < some->found.count; ++i) {
+          const auto bin = static_cast<std::size_t>((Keys::of(some->found.number[i]) - low_) >> shift);
+          to.mass[bin] += some->weight[i], ++to.count[bin];
         }
       }
+      if (all) return;
       const std::lock_guard lock(mutex);
-      if (mine) bins.add(to);
+      bins.add(to);
     });
   }
 
-  // The class in the range at which the weights that are still wanted are reached.
-  Cut settled(Mass wanted, std::uint64_t count, Scratch& scratch) const {
-    const auto found = std::make_unique_for_overwrite<Found>();
-    std::vector<Weighed> list;
-    const bool alike = low_ == high_;
-    for (std::size_t b = 0; b < run_.blocks_ && count > 0; ++b) {
-      gather(b, *found, scratch);
-      for (std::size_t i = 0; i < found->count; ++i, --count) {
-        const Weighed w{{static_cast<double>(found->number[i]), index_of(b, found->at[i])}, found->weight[i]};
-        if (!alike)
-          list.push_back(w);
-        else if (w.weight >= wanted || count == 1)
-          return {w.entry.value, w.entry.index};
+  // The class in the range, of `count`, at which the weights that are still wanted are reached.
+  Border settled(Mass left, std::uint64_t count) const {
+    const auto some = std::make_unique_for_overwrite<Weighed>();
+    struct One {
+      Entry entry;
+      std::uint64_t weight;
+    };
+    std::vector<One> list;
+    Scratch scratch;
+    for (std::size_t b = 0; b < numbers_.blocks() && count > 0; ++b) {
+      gather(b, *some, scratch);
+      for (std::size_t i = 0; i < some->found.count; ++i, --count) {
+        const One one{{static_cast<double>(some->found.number[i]), some->found.index[i]}, some->weight[i]};
+        if (low_ != high_)
+          list.push_back(one);
+        else if (one.weight >= left || count == 1)
+          return {{one.entry.value, one.entry.index}, left, one.weight, total_};
         else
-          wanted -= w.weight;
+          left -= one.weight;
       }
     }
-    std::sort(list.begin(), list.end(), [](const Weighed& a, const Weighed& b) { return precedes(a.entry, b.entry); });
-    for (const Weighed& w : list) {
-      if (w.weight >= wanted || &w == &list.back()) return {w.entry.value, w.entry.index};
-      wanted -= w.weight;
-    }
-    return within_;
-  }
-  struct Weighed {
-    Entry entry;
-    std::uint64_t weight;
-  };
-  std::int64_t index_of(std::size_t block, std::uint32_t at) const {
-    return static_cast<std::int64_t>(block * run_.block_ + at);
+    std::sort(list.begin(), list.end(), [](const One& a, const One& b) { return precedes(a.entry, b.entry); });
+    std::size_t last = 0;
+    for (; last + 1 < list.size() && list[last].weight < left; ++last) left -= list[last].weight;
+    if (list.empty()) return {};
+    return {{list[last].entry.value, list[last].entry.index}, left, list[last].weight, total_};
   }
 
-  RadixSelect& run_;
-  const Source& s_;
-  Cut within_;
+  Numbers numbers_;
   Weigh weigh_;
-  Key low_, high_ = 0;
+  Key low_ = 0, high_ = 0;
+  Mass total_ = 0;
 };
 
-inline Cut RadixSelect::border(const Source& s, const Cut& within, double most, const Weigh& weigh,
-                               const Wanted& wanted, int threads, Scratch& scratch) {
-  return dtype_ == DType::float64 ? Search<double>(*this, s, within, weigh).run(most, wanted, threads, scratch)
-                                  : Search<float>(*this, s, within, weigh).run(most, wanted, threads, scratch);
-}
+class RadixSelect : protected RowOrder {
+ public:
+  using RowOrder::RowOrder;
+
+ protected:
+  // Numbers of the compute type, and the classes that they are of; by class.
+  template <class F>
+  struct List {
+    std::vector<F> number;
+    std::vector<std::int64_t> index;
+    void clear() { number.clear(), index.clear(); }
+    std::size_t size() const { return number.size(); }
+  };
+
+  // The last of the classes within a cut that are needed for what is wanted of their weights; none weighs more than at
+  // `most`.
+  Border border(const Source& s, const Cut& within, double most, const Weigh& weigh, const Wanted& wanted, int threads,
+                Scratch& scratch) {
+    const auto search = [&]<class F>(F) {
+      const OfRow<F> row{*this, s, within, threads, scratch};
+      return Search<F, OfRow<F>>(row, weigh).run(within.least, most, wanted);
+    };
+    return dtype_ == DType::float64 ? search(0.0) : search(0.0f);
+  }
+  template <class F>
+  Border border(const List<F>& list, const Weigh& weigh, Mass amount) const {
+    const auto [least, most] = std::ranges::minmax(list.number);
+    return Search<F, OfList<F>>({*this, list}, weigh).run(least, most, {amount, 0});
+  }
+
+  // Weights of n numbers of the compute type.
+  void weights(const Weigh& weigh, Bytes numbers, std::size_t n, std::uint64_t* to) const {
+    constexpr std::size_t some = 256;
+    alignas(64) double mass[some];
+    for (std::size_t i = 0; i < n; i += some) {
+      const std::size_t left = std::min(some, n - i);
+      if (!weigh.alike) k_.masses(numbers + i * compute_size(dtype_), left, weigh.max, weigh.rate, mass);
+      for (std::size_t j = 0; j < left; ++j)
+        to[i + j] = weigh.alike ? 1 : static_cast<std::uint64_t>(static_cast<std::int64_t>(mass[j] + 0.5));
+    }
+  }
+
+ private:
+  // What a search reads, block by block: a row, within a cut, or a list.
+  template <class F>
+  struct OfRow {
+    using Key = typename Ordinal<F>::Key;
+    RadixSelect& run;
+    const Source& s;
+    const Cut& within;
+    int threads;
+    Scratch& scratch;
+
+    void weights(const Weigh& weigh, Bytes x, std::size_t n, std::uint64_t* to) const { run.weights(weigh, x, n, to); }
+    std::size_t blocks() const { return run.blocks_; }
+    template <class Fn>
+    void each_part(const Fn& fn) const {
+      run.each_part(threads, scratch, fn);
+    }
+    void gather(std::size_t block, Key low, Key high, Found<F>& found, Scratch& own) const {
+      const std::size_t n = run.length(block), first = block * run.block_;
+      const Bytes x = run.numbers(s, first, n, own);
+      const Key ties = Ordinal<F>::of(static_cast<F>(within.least));
+      const auto offer = [&](std::size_t i) {
+        F z;
+        std::memcpy(&z, x + i * sizeof z, sizeof z);
+        const Key key = Ordinal<F>::of(z);
+        const auto at = static_cast<std::int64_t>(first + i);
+        found.offer(z, at, key >= low && key <= high && (key != ties || at <= within.last));
+      };
+      found.count = 0;
+      if (low <= Ordinal<F>::of(-std::numeric_limits<F>::infinity())) {
+        for (std::size_t i = 0; i < n; ++i) offer(i);
+      } else {
+        Marks marks;
+        run.each_marked({x, true}, n, static_cast<double>(Ordinal<F>::number(low)), marks, offer);
+      }
+    }
+  };
+  template <class F>
+  struct OfList {
+    using Key = typename Ordinal<F>::Key;
+    const RadixSelect& run;
+    const List<F>& list;
+
+    void weights(const Weigh& weigh, Bytes x, std::size_t n, std::uint64_t* to) const { run.weights(weigh, x, n, to); }
+    std::size_t blocks() const { return (list.size() + Found<F>::most - 1) / Found<F>::most; }
+    template <class Fn>
+    void each_part(const Fn& fn) const {
+      Scratch none;
+      fn(std::size_t{0}, blocks(), none);
+    }
+    void gather(std::size_t block, Key low, Key high, Found<F>& found, Scratch&) const {
+      found.count = 0;
+      const std::size_t first = block * Found<F>::most, end = std::min(list.size(), first + Found<F>::most);
+      for (std::size_t i = first; i < end; ++i) {
+        const Key key = Ordinal<F>::of(list.number[i]);
+        found.offer(list.number[i], list.index[i], key >= low && key <= high);
+      }
+    }
+  };
+};
 
 }  // namespace vastmax

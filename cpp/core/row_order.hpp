@@ -44,6 +44,15 @@ class RowOrder : protected NormRun {
     for (std::size_t w = 0; w < (n + 63) / 64; ++w)
       for (; marks[w] != 0; marks[w] &= marks[w] - 1) fn(w * 64 + static_cast<std::size_t>(std::countr_zero(marks[w])));
   }
+  // fn(entry) for logits of [first, first + n), n at most a block, from a limit up
+  template <class Fn>
+  void each_from(const Source& s, std::size_t first, std::size_t n, double limit, Scratch& scratch,
+                 const Fn& fn) const {
+    const Piece p = piece(s, first, n, scratch);
+    Marks marks;
+    each_marked(p, n, limit, marks,
+                [&](std::size_t i) { fn(Entry{number(p, i), static_cast<std::int64_t>(first + i)}); });
+  }
 
   // fn(first block, last block, scratch) over all blocks
   template <class Fn>

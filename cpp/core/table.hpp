@@ -53,6 +53,10 @@ struct DrawWeights {
   double sum, squares;
 };
 
+struct MassSums {
+  double all, above;
+};
+
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
 // always of the dtype. `ahead` is what will be read next; null for nothing.
 // `stream` writes past the caches.
@@ -111,7 +115,10 @@ struct DTypeKernels {
 
   // The largest of every `stretch` elements, a divisor of a block and multiple of 64; NaN where there is one.
   void (*stretch_max[2])(Bytes x, std::size_t n, std::size_t stretch, double* to);
-  void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);     // e^((z - max) rate) 2^62
+  std::size_t (*mark_between[2])(Bytes x, std::size_t n, double least, double below, std::uint64_t* marks);
+  // Masses e^((z - max) rate) 2^62, and their sums: of all, and from a limit up.
+  void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);
+  MassSums (*mass_sums[2])(Bytes x, std::size_t n, double max, double rate, double limit);
   void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);

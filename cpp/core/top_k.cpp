@@ -13,9 +13,9 @@ class TopK : TopRun {
 
  private:
   void top(const Source& s, std::size_t k, int threads, std::vector<Entry>& entries, Scratch& scratch) {
-    if (few(k)) return first_few(s, k, threads, entries, scratch);
+    if (few(k)) return first_of(s, k, threads, entries, scratch);
     entries.clear();
-    const Cut cut = k == n_ ? Cut{} : border(s, {}, NAN, {}, {k, 0}, threads, scratch);
+    const Cut cut = k == n_ ? Cut{} : border(s, {}, NAN, {}, {k, 0}, threads, scratch).cut;
     list(s, cut, entries, scratch);
     std::sort(entries.begin(), entries.end(), precedes);
   }
