@@ -6,7 +6,8 @@
 // again.  Filters cut the row first, and what they keep of it is a list or is read once more.
 #pragma once
 
-#include <bit>
+#include <atomic>
+#include <mutex>
 
 #include "core/cuts.hpp"
 #include "core/inverse.hpp"
@@ -52,17 +53,21 @@ class RowLaw : protected CutRun {
   // left.
   void read(const Source& s, Row& row, bool more, double& max, int threads, Scratch& scratch) {
     const Filter& f = row.filter;
-    row.filtered =
-        row.temperature != 0 && ((f.top_k > 0 && static_cast<std::size_t>(f.top_k) < n_) || f.top_p < 1 || f.min_p > 0);
-    row.kept.listed = false;
-    if (row.filtered) {
+    const bool count = f.top_k > 0 && static_cast<std::size_t>(f.top_k) < n_, mass = f.top_p < 1;
+    row.filtered = row.temperature != 0 && (count || mass || f.min_p > 0);
+    row.kept.cut = {}, row.kept.listed = false;
+    double total = 0;
+    if (!row.filtered || (mass && !count)) {  // who looks for a mass wants to know it all
+      read_blocks(s, row, more, max, threads, scratch);
+      if (interrupted_) return;
+      weigh(row);
+      if (row.filtered && row.valid && !row.certain()) total = row.ends.back() / largest_term(row);
+    } else {
       max = NAN;
-      cut_row(s, row, threads, scratch);
-      if (!row.valid || row.certain()) return;
-      if (row.listed()) return weigh_list(row);
+      maxima(s, block_, threads, row.largest, scratch);
+      find_largest(row);
     }
-    read_blocks(s, row, more, max, threads, scratch);
-    if (!interrupted_) weigh(row);
+    if (row.filtered && row.valid && !row.certain()) cut_row(s, row, total, threads, scratch);
   }
 
   static double gap(const Row& row, double z) {  // (z - max) / T, 0 for any z where T is inf
@@ -137,15 +142,54 @@ class RowLaw : protected CutRun {
     return row.lanes.get() + block * stretches_ * lanes_bytes;
   }
 
-  void cut_row(const Source& s, Row& row, int threads, Scratch& scratch) {
-    maxima(s, block_, threads, row.largest, scratch);
-    row.max = -infinity, row.where = 0, row.valid = true;
+  void find_largest(Row& row) const {
+    row.max = -infinity, row.where = 0, row.valid = !interrupted_;
     for (std::size_t b = 0; b < blocks_; ++b) {
       row.valid &= !std::isnan(row.largest[b]);
       if (row.largest[b] > row.max) row.max = row.largest[b], row.where = b;
     }
-    row.valid &= row.max > -infinity && !interrupted_;
-    if (row.valid && !row.certain()) find(s, row.filter, row.temperature, row.largest, threads, row.kept, scratch);
+    row.valid &= row.max > -infinity;
+  }
+
+  // `total`: that of all masses, where the blocks have been read.
+  void cut_row(const Source& s, Row& row, double total, int threads, Scratch& scratch) {
+    if (total > 0) {
+      row.largest.resize(blocks_);
+      for (std::size_t b = 0; b < blocks_; ++b) row.largest[b] = row.parts[b].max;
+    }
+    find(s, row.filter, row.temperature, row.largest, threads, row.kept, scratch, total);
+    if (interrupted_ || (total > 0 && !row.cut())) return;
+    if (!row.listed() && row.cut()) list_few(s, row, threads, scratch);
+    if (row.listed()) return weigh_list(row);
+    double max = NAN;
+    read_blocks(s, row, false, max, threads, scratch);
+    if (!interrupted_) weigh(row);
+  }
+  // Lists what is kept unless it is more than a few.
+  void list_few(const Source& s, Row& row, int threads, Scratch& scratch) {
+    const std::size_t most = std::max<std::size_t>(64, n_ / 64);
+    std::atomic<std::size_t> count = 0;
+    std::mutex mutex;
+    std::vector<Entry>& entries = row.kept.entries;
+    entries.clear();
+    each_part(threads, scratch, [&](std::size_t first, std::size_t last, Scratch& own) {
+      std::vector<Entry> found;
+      for (std::size_t b = first; b < last && count <= most; ++b) {
+        if (row.largest[b] < row.kept.cut.least) continue;
+        const std::size_t before = found.size();
+        const Piece p = piece(s, b * block_, length(b), own);
+        Marks marks;
+        each_marked(p, length(b), row.kept.cut.least, marks, [&](std::size_t i) {
+          const Entry e{number(p, i), static_cast<std::int64_t>(b * block_ + i)};
+          if (row.kept.cut.keeps(e.value, e.index)) found.push_back(e);
+        });
+        count += found.size() - before;
+      }
+      const std::lock_guard lock(mutex);
+      entries.insert(entries.end(), found.begin(), found.end());
+    });
+    row.kept.listed = count <= most && !interrupted_;
+    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
   }
 
   // Logits [start, start + n) as the row's terms see them; base: the largest of their block.
