@@ -24,13 +24,13 @@ class Nucleus : protected TopRun {
   // What a normaliser of float32 terms may be off by.
   static constexpr double total_error = 0x1p-18;
 
-  // 0 < p < 1.  `total`: sum e^((z - max) rate) within that, or 0.  `largest`: of each block.
-  Cut nucleus(const Source& s, double p, const Weigh& weigh, double total, std::span<const double> largest, int threads,
-              Scratch& scratch) {
-    const Row row{s, p, weigh, largest, threads, scratch};
+  // 0 < p < 1.  `total`: sum e^((z - max) rate) within that, or 0.  `largest`: of each block.  Few classes are listed.
+  void nucleus(const Source& s, double p, const Weigh& weigh, double total, std::span<const double> largest,
+               int threads, Kept& kept, Scratch& scratch) {
+    const Row row{s, p, weigh, largest, threads, kept, scratch};
     std::optional<Cut> cut;
     if (!weigh.alike) cut = dtype_ == DType::float64 ? quick<double>(row, total) : quick<float>(row, total);
-    return cut ? *cut : border(s, {}, weigh.max, weigh, {0, p}, threads, scratch).cut;
+    kept.cut = cut ? *cut : border(s, {}, weigh.max, weigh, {0, p}, threads, scratch).cut;
   }
 
  private:
@@ -40,6 +40,7 @@ class Nucleus : protected TopRun {
     const Weigh& weigh;
     std::span<const double> largest;
     int threads;
+    Kept& kept;
     Scratch& scratch;
   };
   struct Total {
@@ -68,9 +69,19 @@ class Nucleus : protected TopRun {
   std::optional<Cut> in_start(const Row& row, const Range& range, const Total& total) {
     List<F> list;
     if (!listed(row, range, n_ / 2, list)) return std::nullopt;
-    const Reached found = reached(row, list, range, 0, total);
-    if (found.certain || !found.possible || total.error == 0) return found.cut();
-    return reached(row, list, range, 0, {sums(row, INFINITY).all, 0}).cut();
+    Reached found = reached(row, list, range, 0, total);
+    if (!found.certain && found.possible && total.error > 0)
+      found = reached(row, list, range, 0, {sums(row, INFINITY).all, 0});
+    if (found.certain) offer(list, found.at, row.kept);
+    return found.cut();
+  }
+  template <class F>
+  static void offer(const List<F>& list, const Cut& cut, Kept& kept) {
+    for (std::size_t i = 0; i < list.size() && kept.entries.size() <= most_few; ++i)
+      if (const Entry e{static_cast<double>(list.number[i]), list.index[i]}; cut.keeps(e.value, e.index))
+        kept.entries.push_back(e);
+    kept.listed = kept.entries.size() <= most_few;
+    if (!kept.listed) kept.entries.clear();
   }
   template <class F>
   std::optional<Cut> in_bracket(const Row& row, const Range& range) {
