@@ -58,7 +58,7 @@ class CutRun : protected Nucleus {
     if (kept.listed) return cut_list(of.p, weigh, least_possible(kept.max, of.temperature), kept);
     const Cut within = Cut::tighter(kept.cut, {least_possible(kept.max, of.temperature)});
     if (within.least == -infinity)
-      kept.cut = nucleus(of.s, of.p, weigh, of.total, of.largest, of.threads, of.scratch);
+      nucleus(of.s, of.p, weigh, of.total, of.largest, of.threads, kept, of.scratch);
     else
       kept.cut = border(of.s, within, kept.max, weigh, {0, of.p}, of.threads, of.scratch).cut;
   }

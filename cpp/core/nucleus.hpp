@@ -6,8 +6,10 @@
 // it. What a sample misses, radix select of the row finds.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "core/top_run.hpp"
@@ -22,13 +24,13 @@ class Nucleus : protected TopRun {
   // What a normaliser of float32 terms may be off by.
   static constexpr double total_error = 0x1p-18;
 
-  // 0 < p < 1.  `total`: sum e^((z - max) rate) within that, or 0.  `largest`: of each block.
-  Cut nucleus(const Source& s, double p, const Weigh& weigh, double total, std::span<const double> largest, int threads,
-              Scratch& scratch) {
-    const Row row{s, p, weigh, largest, threads, scratch};
+  // 0 < p < 1.  `total`: sum e^((z - max) rate) within that, or 0.  `largest`: of each block.  Few classes are listed.
+  void nucleus(const Source& s, double p, const Weigh& weigh, double total, std::span<const double> largest,
+               int threads, Kept& kept, Scratch& scratch) {
+    const Row row{s, p, weigh, largest, threads, kept, scratch};
     std::optional<Cut> cut;
     if (!weigh.alike) cut = dtype_ == DType::float64 ? quick<double>(row, total) : quick<float>(row, total);
-    return cut ? *cut : border(s, {}, weigh.max, weigh, {0, p}, threads, scratch).cut;
+    kept.cut = cut ? *cut : border(s, {}, weigh.max, weigh, {0, p}, threads, scratch).cut;
   }
 
  private:
@@ -38,6 +40,7 @@ class Nucleus : protected TopRun {
     const Weigh& weigh;
     std::span<const double> largest;
     int threads;
+    Kept& kept;
     Scratch& scratch;
   };
   struct Total {
@@ -52,29 +55,57 @@ class Nucleus : protected TopRun {
   template <class F>
   std::optional<Cut> quick(const Row& row, double given) {
     const Total total = given > 0 ? Total{given * 0x1p62, total_error} : Total{sums(row, INFINITY).all, 0};
-    const double least = least_needed(row, total);
-    List<F> list;
-    const std::size_t most = std::max<std::size_t>(8192, n_ / 16);
-    if (share_from(row, least) * static_cast<double>(n_) < 0.75 * static_cast<double>(most) &&
-        listed(row, {least, INFINITY}, most, list)) {
-      if (const auto cut = reached(row, list, 0, total)) return cut;
-      return total.error == 0 ? std::nullopt : reached(row, list, 0, {sums(row, INFINITY).all, 0});
-    }
-    const Range bracket = sampled<F>(row, least);
-    const MassSums exact = sums(row, bracket.below);
-    if (!listed(row, bracket, n_ / 4, list)) return std::nullopt;
-    return reached(row, list, exact.above, {exact.all, 0});
+    const Range all{least_needed(row, total), INFINITY};
+    if (share_from(row, all.least) <= 0.0625)
+      if (const auto cut = in_start<F>(row, all, total)) return cut;
+    const Guess guess = sampled<F>(row, all.least);
+    if (guess.heads <= 0.25)
+      if (const auto cut = in_start<F>(row, guess.start, total)) return cut;
+    if (const auto cut = in_bracket<F>(row, guess.bracket)) return cut;
+    return in_start<F>(row, all, total);
   }
 
-  // The border, if it lies in the list for certain.
   template <class F>
-  std::optional<Cut> reached(const Row& row, const List<F>& list, double above, const Total& total) const {
+  std::optional<Cut> in_start(const Row& row, const Range& range, const Total& total) {
+    List<F> list;
+    if (!listed(row, range, n_ / 2, list)) return std::nullopt;
+    Reached found = reached(row, list, range, 0, total);
+    if (!found.certain && found.possible && total.error > 0)
+      found = reached(row, list, range, 0, {sums(row, INFINITY).all, 0});
+    if (found.certain) offer(list, found.at, row.kept);
+    return found.cut();
+  }
+  template <class F>
+  static void offer(const List<F>& list, const Cut& cut, Kept& kept) {
+    for (std::size_t i = 0; i < list.size() && kept.entries.size() <= most_few; ++i)
+      if (const Entry e{static_cast<double>(list.number[i]), list.index[i]}; cut.keeps(e.value, e.index))
+        kept.entries.push_back(e);
+    kept.listed = kept.entries.size() <= most_few;
+    if (!kept.listed) kept.entries.clear();
+  }
+  template <class F>
+  std::optional<Cut> in_bracket(const Row& row, const Range& range) {
+    List<F> list;
+    if (!listed(row, range, n_ / 4, list)) return std::nullopt;
+    const MassSums exact = sums(row, range.below);
+    return reached(row, list, range, exact.above, {exact.all, 0}).cut();
+  }
+
+  // The border, if it lies in a list of that range.
+  struct Reached {
+    bool possible = false, certain = false;
+    Cut at;
+    std::optional<Cut> cut() const { return certain ? std::optional(at) : std::nullopt; }
+  };
+  template <class F>
+  Reached reached(const Row& row, const List<F>& list, const Range& range, double above, const Total& total) const {
     const double wanted = row.p * total.value - above, margin = total.value * total.error;
-    if (list.size() == 0 || !(wanted - margin > 0)) return std::nullopt;
-    const Border b = border(list, row.weigh, mass(wanted));
-    if (mass(wanted + margin) > b.total) return std::nullopt;
-    if (total.error > 0 && (b.needed <= mass(margin) || b.weight - b.needed < mass(margin))) return std::nullopt;
-    return b.cut;
+    if (list.size() == 0 || !(wanted + margin > 0)) return {};
+    const Border b =
+        border(list, range.least, std::min(range.below, row.weigh.max), row.weigh, mass(std::max(wanted, 1.0)));
+    const Mass off = mass(margin);
+    return {b.total + off >= mass(wanted),
+            wanted > margin && b.total >= mass(wanted) + off && b.needed > off && b.weight - b.needed >= off, b.cut};
   }
 
   // A little below max + log((1 - p) total / n) / rate.
@@ -151,44 +182,71 @@ class Nucleus : protected TopRun {
         fn(numbers(row.s, b * block_ + at, some, row.scratch), some);
       }
   }
+
   double share_from(const Row& row, double least) const {
     std::size_t count = 0, all = 0;
     each_sample(row, 1, [&](Bytes x, std::size_t n) { count += k_.count_from[1](x, n, least), all += n; });
-    return all == 0 ? 1 : static_cast<double>(count) / static_cast<double>(all);
+    return static_cast<double>(count) / static_cast<double>(std::max<std::size_t>(all, 1));
   }
 
-  // Where the border lies but for bad luck: four standard deviations about the share p of a sample's mass.
+  // What a sample says: where the border lies but for bad luck, three standard deviations about the share p of its
+  // mass; and a start of the order that should hold the nucleus, with its share of the classes.
+  struct Guess {
+    Range bracket, start;
+    double heads;
+  };
   template <class F>
-  Range sampled(const Row& row, double least) const {
-    constexpr std::size_t bins = 1024;
-    std::vector<double> mass(bins), square(bins);
+  Guess sampled(const Row& row, double least) const {
     const double width = (row.weigh.max - least) / (bins - 1);
+    Sample sample;
     each_sample(row, 4, [&](Bytes x, std::size_t n) {
-      alignas(64) double each[64];
-      k_.masses(x, n, row.weigh.max, row.weigh.rate, each);
+      alignas(64) double mass[64];
+      k_.masses(x, n, row.weigh.max, row.weigh.rate, mass);
       for (std::size_t i = 0; i < n; ++i) {
-        const double z = load_number(x + i * sizeof(F), reduced(dtype_)), m = each[i] * 0x1p-62;
-        const auto bin = z > least ? static_cast<std::size_t>((z - least) / width) : 0;
-        mass[std::min(bin, bins - 1)] += m, square[std::min(bin, bins - 1)] += m * m;
+        const double z = load_number(x + i * sizeof(F), reduced(dtype_));
+        sample.add(z > least ? std::min(static_cast<std::size_t>((z - least) / width), bins - 1) : 0,
+                   mass[i] * 0x1p-62);
       }
     });
-    double total = 0, squares = 0, above = 0;
-    for (std::size_t i = 0; i < bins; ++i) total += mass[i], squares += square[i];
-    std::size_t high = bins;
-    double through = 0;
-    const auto spread = [&] {
-      const double p = row.p;
-      return 4 * std::sqrt((1 - p) * (1 - p) * above + p * p * std::max(0.0, squares - above));
-    };
     const auto edge = [&](std::size_t bin) {
-      return static_cast<double>(static_cast<F>(least + static_cast<double>(bin) * width));
+      if (bin == bins) return static_cast<double>(INFINITY);
+      return bin == 0 ? least : static_cast<double>(static_cast<F>(least + static_cast<double>(bin) * width));
     };
-    while (high > 1 && through + mass[high - 1] < row.p * total - spread())
-      --high, through += mass[high], above += square[high];
-    std::size_t low = high;
-    while (low > 0 && through < row.p * total + spread()) --low, through += mass[low], above += square[low];
-    return {low == 0 ? least : edge(low), high == bins ? INFINITY : edge(high)};
+    const auto [low, high, start] = sample.around(row.p);
+    return {{edge(low), edge(high)}, {edge(start), INFINITY}, sample.share_from(start)};
   }
+
+  static constexpr std::size_t bins = 1024;
+  struct Sample {
+    std::vector<double> mass = std::vector<double>(bins), square = mass;
+    std::vector<std::uint32_t> count = std::vector<std::uint32_t>(bins);
+
+    void add(std::size_t bin, double m) { mass[bin] += m, square[bin] += m * m, ++count[bin]; }
+    double share_from(std::size_t bin) const {
+      const auto of = [&](std::size_t from) {
+        return std::accumulate(count.begin() + static_cast<std::ptrdiff_t>(from), count.end(), 0.0);
+      };
+      return of(bin) / std::max(1.0, of(0));
+    }
+    // Bins between which the border lies, and from which on twice as many are as it should need.
+    std::array<std::size_t, 3> around(double p) const {
+      const double total = std::accumulate(mass.begin(), mass.end(), 0.0),
+                   squares = std::accumulate(square.begin(), square.end(), 0.0);
+      double through = 0, above = 0, heads = 0;
+      const auto spread = [&] {
+        return 3 * std::sqrt((1 - p) * (1 - p) * above + p * p * std::max(0.0, squares - above));
+      };
+      std::size_t at = bins, high = bins, start = bins;
+      const auto down = [&] { --at, through += mass[at], above += square[at], heads += count[at]; };
+      while (at > 0 && through + mass[at - 1] < p * total - spread()) down();
+      high = at;
+      while (at > 0 && through < p * total) down();
+      start = at;
+      for (double more = 0; start > 0 && more <= heads; more += count[start]) --start;
+      while (at > 0 && through < p * total + spread()) down();
+      return {at, high, start};
+    }
+  };
 };
 
 }  // namespace vastmax

@@ -192,8 +192,7 @@ class RadixSelect : protected RowOrder {
     return dtype_ == DType::float64 ? search(0.0) : search(0.0f);
   }
   template <class F>
-  Border border(const List<F>& list, const Weigh& weigh, Mass amount) const {
-    const auto [least, most] = std::ranges::minmax(list.number);
+  Border border(const List<F>& list, double least, double most, const Weigh& weigh, Mass amount) const {
     return Search<F, OfList<F>>({*this, list}, weigh).run(least, most, {amount, 0});
   }
 

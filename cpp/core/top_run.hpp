@@ -52,8 +52,10 @@ class TopRun : protected RadixSelect {
       });
   }
 
+  static constexpr std::size_t most_few = 4096;
+
  private:
-  static constexpr std::size_t most_few = 4096, least_stretch = 64, least_lanes = 64;
+  static constexpr std::size_t least_stretch = 64, least_lanes = 64;
 
   void look_into_stretches(const Source& s, std::size_t k, int threads, std::vector<Entry>& top, Scratch& scratch) {
     const std::size_t stretch = std::min(block_, std::max(least_stretch, std::bit_floor(n_ / (4 * k))));
