@@ -256,6 +256,9 @@ def test_contenders_compute_the_same(op: str, dtype: str) -> None:
     for name, call in contenders.peers(op, contenders.Arrays(x, y, out), -1, contenders.PEERS).items():
         out.fill(np.nan)
         got = call()
+        if op == "sample":
+            assert got.shape == (5, 1)  # type: ignore[attr-defined]
+            continue
         if name == "onnxruntime" or (op, name) == ("top_k", "torch"):
             got = got[0]  # type: ignore[index]
         if name == "numpy":  # which are the largest, in no order

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels", "numpy")
 ROOFS = ("read roof", "copy roof", "streamed copy")
-REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax", "top_k")
+REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax", "top_k", "sample")
 MASKS = {"top_k_mask_logits": 50, "top_p_mask_logits": 0.9, "min_p_mask_logits": 0.05}
 GRADIENTS = ("softmax_backward",)
 WITH_TARGET = ("cross_entropy", "cross_entropy_with_grad", "softmax_stats", "selective_log_softmax")
@@ -67,6 +67,8 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     function = getattr(vastmax, op)
     if op == "top_k":
         return partial(function, arrays.x, _some(arrays.x, axis), axis)
+    if op == "sample":
+        return partial(function, arrays.x, axis=axis, seed=0)
     if op in MASKS:
         return partial(function, arrays.x, MASKS[op], axis=axis)
     options: dict[str, Any] = {"out": arrays.out} if into else {}
@@ -84,7 +86,8 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
 
 def _some(x: Array, axis: int) -> int:
     """Return how many of the largest are wanted."""
-    return min(TOP_K, x.shape[axis])
+    classes: int = x.shape[axis]
+    return min(TOP_K, classes)
 
 
 def _target(x: Array, axis: int) -> Array:
@@ -135,7 +138,7 @@ def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
     x, y, out = map(_tensor, arrays)
     if op == "softmax_backward":
         return partial(torch.ops.aten._softmax_backward_data.out, x, y, axis, x.dtype, grad_input=out)
-    if op in WITH_TARGET or op in MASKS or op == "top_k":
+    if op in WITH_TARGET or op in MASKS or op in ("top_k", "sample"):
         return None
     if op in REDUCTIONS:
         result = torch.empty([n for i, n in enumerate(x.shape) if i != axis % x.ndim], dtype=x.dtype)
@@ -158,9 +161,17 @@ def _torch(op: str, arrays: Arrays, axis: int) -> Call | None:
         return _torch_loss(op, arrays, axis)
     if op == "top_k":
         return partial(torch.topk, _tensor(arrays.x), _some(arrays.x, axis), axis)
+    if op == "sample" and axis in (-1, arrays.x.ndim - 1):
+        return partial(_torch_draw, _tensor(arrays.x))
     if op not in ("softmax", "log_softmax"):
         return None  # others are timed with out= alone
     return partial(getattr(torch, op), _tensor(arrays.x), axis)
+
+
+def _torch_draw(x: torch.Tensor) -> object:
+    import torch
+
+    return torch.multinomial(torch.softmax(x, -1), 1)
 
 
 def _torch_loss(op: str, arrays: Arrays, axis: int) -> Call:
