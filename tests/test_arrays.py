@@ -439,6 +439,11 @@ def test_internally_overlapping_out(op: str) -> None:
     assert (base == 9).all()
 
 
+def test_an_empty_out_has_no_memory_to_share() -> None:
+    out = np.empty((2, 0), np.float32)
+    assert vastmax.softmax(out, out=out) is out
+
+
 # temperature and where
 
 

@@ -30,3 +30,20 @@ def test_hundred_million_classes(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 100
     assert re.search(r"a step takes [\d.]+ times as long with 20,000,000 classes as with 20,000$", text.strip())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")
+def test_generate() -> None:
+    pytest.importorskip("wordsegment")
+    script = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+
+    def texts(*more: str) -> list[str]:
+        args = (str(EXAMPLES / "generate.py"), "thank", "high", "--steps", "20", "--texts", "2", "--words", "4", *more)
+        return [line for line in subprocesses.run(script, args=args).splitlines() if "nats a word" in line]
+
+    drawn = texts()
+    assert [line.split(": ")[1].split()[0] for line in drawn] == ["thank", "thank", "high", "high"]
+    assert all(len(line.split(": ")[1].split()) == 5 for line in drawn)
+    greedy = texts("--temperature", "0")
+    assert greedy[0] == greedy[1]
+    assert greedy[0].split()[0] == "0.00"

@@ -58,9 +58,9 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
 
 
 # What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits and merges
-# divergences; the GPU reads any strides as they are.
+# divergences; the GPU reads any strides as they are.  The order of logits and draws from them are not on a GPU yet.
 ONLY_CUDA = {"convert", "norm_divergence", "norm_pick", "product"}
-ONLY_CPU = {"columns", "stage", "stream_copy", "table"}
+ONLY_CPU = {"columns", "sample", "select", "stage", "stream_copy", "table"}
 
 
 @source_tree
@@ -115,6 +115,7 @@ MODULES = [
             "streaming",
             "linear",
             "samplers",
+            "sampling",
             "tf",
             "_config",
             "_info",

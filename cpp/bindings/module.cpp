@@ -6,6 +6,7 @@
 #include "bindings/plain.hpp"
 #include "bindings/sampled.hpp"
 #include "bindings/samplers.hpp"
+#include "bindings/sampling.hpp"
 #include "bindings/shapes.hpp"
 #include "core/stream_copy.hpp"
 
@@ -157,6 +158,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   vastmax::python::bind_losses(m);
   vastmax::python::bind_sampled(m);
   vastmax::python::bind_samplers(m);
+  vastmax::python::bind_order(m);
+  vastmax::python::bind_sampling(m);
   vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_roof(m);
   vastmax::python::bind_runtime(m);

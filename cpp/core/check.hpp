@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "vastmax/vastmax.hpp"
+#include "vastmax/sampler.hpp"
 
 namespace vastmax {
 
@@ -48,6 +48,15 @@ inline void check_states(const char* op, const ConstView& x, std::span<const Row
   if (states.size() != rows)
     throw std::invalid_argument(std::string(op) + ": " + std::to_string(states.size()) + " states for " +
                                 std::to_string(rows) + " rows");
+}
+// Every row and class of x has counters of its own.
+inline void check_draws(const char* op, const Draws& draws, const ConstView& x) {
+  std::uint64_t rows = 1;
+  for (const auto extent : x.shape.first(x.shape.size() - 1)) rows *= static_cast<std::uint64_t>(extent);
+  constexpr std::uint64_t most_rows = std::uint64_t{1} << 48;
+  if (draws.row >= most_rows || rows > most_rows - draws.row)
+    throw std::invalid_argument(std::string(op) + ": rows end at 2^48");
+  if (x.shape.back() > std::int64_t{1} << 33) throw std::invalid_argument(std::string(op) + ": more than 2^33 classes");
 }
 inline void check_reduced(const char* op, const ConstView& x, DType dtype, std::span<const std::int64_t> shape,
                           const char* what) {

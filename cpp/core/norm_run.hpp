@@ -98,14 +98,16 @@ class NormRun : protected RowRun {
       return nullptr;
   }
 
-  // The normaliser of one block.  `seen`: the mask left something in.  `gaps`: see norm_gaps.
+  // The normaliser of one block.  `seen`: the mask left something in.  What comes along: see norm_gaps, norm_stretches.
   Partial norm_block(const Source& s, std::size_t block, Bytes ahead, double& max, Scratch& scratch, bool& seen,
-                     TwoSum* gaps = nullptr) const {
+                     TwoSum* gaps = nullptr, OutBytes stretches = nullptr) const {
     Partial part;
     double unknown = NAN;
     const auto normalise = [&](int staged, Bytes x, Bytes next, double& found) {
       if (gaps != nullptr)
         k_.norm_gaps[staged](x, length(block), next, found, part, *gaps);
+      else if (stretches != nullptr)
+        k_.norm_stretches[staged](x, length(block), next, found, part, stretches);
       else
         k_.norm[brief_][staged](x, length(block), next, found, part);
     };

@@ -45,9 +45,16 @@ struct Staging {
 
 inline constexpr std::size_t most_columns = 64;
 
+// Classes whose sum a draw finds ready, so that it makes no more terms again than these.
+inline constexpr std::size_t stretch_length = 512;
+
 // The sum of sampled terms e^(z - max), and of their squares, each over how often it was drawn.
 struct DrawWeights {
   double sum, squares;
+};
+
+struct MassSums {
+  double all, above;
 };
 
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
@@ -95,6 +102,24 @@ struct DTypeKernels {
   std::size_t (*mark_from[2])(Bytes x, std::size_t n, double limit, bool nans, std::uint64_t* marks);
   // The largest of every `lanes`-th element, a multiple of 64 at most a block, in the compute type; NaN does not count.
   void (*lane_max[2])(Bytes x, std::size_t n, std::size_t lanes, OutBytes largest);
+  // draws: a normaliser and, 64 bytes a stretch, the lanes of the sum of each (stretch_sum folds them), unless the
+  // block is shifted or special
+  void (*norm_stretches[2])(Bytes x, std::size_t n, Bytes ahead, double& max, Partial& out, OutBytes lanes);
+  double (*stretch_sum)(Bytes lanes);
+  // Of a stretch: where the running sum of e^x 2^-ref passes each share, in [0, 1), of the whole.
+  void (*find_shares[2])(Bytes x, std::size_t n, int ref, const double* shares, std::size_t count, std::uint32_t* at);
+  double (*block_max[2])(Bytes x, std::size_t n);  // -inf for none; NaN does not count
+  void (*temper[2])(Bytes x, std::size_t n, double base, double inverse,
+                    OutBytes staged);  // (x - base) inverse; in place
+  void (*add_gumbel)(OutBytes staged, const std::uint64_t* bits, std::size_t n);
+
+  // The largest of every `stretch` elements, a divisor of a block and multiple of 64; NaN where there is one.
+  void (*stretch_max[2])(Bytes x, std::size_t n, std::size_t stretch, double* to);
+  std::size_t (*mark_between[2])(Bytes x, std::size_t n, double least, double below, std::uint64_t* marks);
+  // Masses e^((z - max) rate) 2^62, and their sums: of all, and from a limit up.
+  void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);
+  MassSums (*mass_sums[2])(Bytes x, std::size_t n, double max, double rate, double limit);
+  void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
   void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
@@ -138,6 +163,11 @@ struct Kernels {
   void (*log_prob)(const Sampler&, const std::int64_t* ids, std::size_t n, double* log_q);
   // when each of classes [first, first + n) is first drawn, if draws come at rate 1
   void (*clocks)(const Sampler&, const Draws&, std::size_t first, std::size_t n, double* times);
+  // Of the bits of classes [first, first + n) of a row, those up to `most`, and at which class, from `first` on.
+  // Both have room for n.
+  std::size_t (*noise)(const Draws&, std::size_t first, std::size_t n, std::uint64_t most, std::uint32_t* at,
+                       std::uint64_t* bits);
+  void (*gumbel)(const std::uint64_t* bits, std::size_t n, double* g);  // the smaller the bits, the larger
 };
 
 }  // namespace vastmax

@@ -10,17 +10,13 @@
 #include <span>
 #include <vector>
 
+#include "core/cut.hpp"
 #include "vastmax/dtype.hpp"
 
 namespace vastmax {
 
 class Top {
  public:
-  struct Entry {
-    double value;
-    std::int64_t index;
-  };
-
   explicit Top(std::size_t n) : n_(n) { heap_.reserve(n); }
 
   void clear() { heap_.clear(); }
@@ -41,14 +37,14 @@ class Top {
   void offer(Entry entry) {
     if (!full()) {
       heap_.push_back(entry);
-      std::push_heap(heap_.begin(), heap_.end(), better);
-    } else if (better(entry, heap_.front())) {
+      std::push_heap(heap_.begin(), heap_.end(), precedes);
+    } else if (precedes(entry, heap_.front())) {
       replace_worst(entry);
     }
   }
 
   std::span<const Entry> sorted() {
-    std::sort(heap_.begin(), heap_.end(), better);
+    std::sort(heap_.begin(), heap_.end(), precedes);
     return heap_;
   }
 
@@ -58,18 +54,12 @@ class Top {
   void replace_worst(const Entry& entry) {
     std::size_t at = 0;
     for (std::size_t child = 1; child < n_; child = 2 * at + 1) {
-      if (child + 1 < n_ && better(heap_[child], heap_[child + 1])) ++child;
-      if (!better(entry, heap_[child])) break;
+      if (child + 1 < n_ && precedes(heap_[child], heap_[child + 1])) ++child;
+      if (!precedes(entry, heap_[child])) break;
       heap_[at] = heap_[child];
       at = child;
     }
     heap_[at] = entry;
-  }
-  static bool better(const Entry& a, const Entry& b) {
-    if (a.value > b.value) return true;
-    if (a.value < b.value) return false;
-    const bool a_nan = std::isnan(a.value), b_nan = std::isnan(b.value);
-    return a_nan != b_nan ? a_nan : a.index < b.index;
   }
 
   std::size_t n_;

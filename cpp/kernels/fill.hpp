@@ -22,6 +22,8 @@ void fill_stream_copy(Kernels&);
 void fill_class_rows(Kernels&);
 void fill_sampled(Kernels&);
 void fill_draw(Kernels&);
+void fill_sample(Kernels&);
+void fill_select(Kernels&);
 
 template <class Fn>
 [[gnu::always_inline]] inline void each_dtype(Kernels& k, const Fn& fn) {

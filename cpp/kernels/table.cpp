@@ -18,6 +18,8 @@ void fill(Kernels& k) {
   fill_class_rows(k);
   fill_sampled(k);
   fill_draw(k);
+  fill_sample(k);
+  fill_select(k);
 }
 
 }  // namespace vastmax::VM_ISA

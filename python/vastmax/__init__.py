@@ -33,6 +33,14 @@ from .samplers import (
     UniformSampler,
     UnigramSampler,
 )
+from .sampling import (
+    gumbel_softmax,
+    min_p_mask_logits,
+    sample,
+    top_k,
+    top_k_mask_logits,
+    top_p_mask_logits,
+)
 from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .softplus import (
     log_sigmoid,
@@ -70,6 +78,7 @@ __all__ = [
     "entropy",
     "explain",
     "get_num_threads",
+    "gumbel_softmax",
     "info",
     "kl_divergence",
     "linear_cross_entropy",
@@ -82,7 +91,9 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "logsumexp_backward",
+    "min_p_mask_logits",
     "nce_loss",
+    "sample",
     "sampled_softmax",
     "selective_log_softmax",
     "set_num_threads",
@@ -93,6 +104,9 @@ __all__ = [
     "softmax_stats",
     "softplus",
     "softplus_backward",
+    "top_k",
+    "top_k_mask_logits",
+    "top_p_mask_logits",
 ]
 
 _ON_DEMAND = ("cuda", "dask", "mpi", "special", "tf")  # modules that load when first touched

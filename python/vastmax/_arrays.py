@@ -124,7 +124,7 @@ def destination(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[An
         raise ValueError(message(op, "out", f"has shape {out.shape}", str(shape)))
     if not out.flags.writeable:
         raise ValueError(message(op, "out", "is read-only", "a writable array"))
-    if 0 in out.strides and any(step == 0 and n > 1 for step, n in zip(out.strides, shape, strict=True)):
+    if out.size and 0 in out.strides and any(step == 0 and n > 1 for step, n in zip(out.strides, shape, strict=True)):
         raise ValueError(message(op, "out", "is a broadcast view", "an array in which each element has its own memory"))
     return np.asarray(out)
 

@@ -126,6 +126,19 @@ def head_slopes(
 ) -> None: ...
 def kl_divergence(p: _Array, q: _Array, out: _Array, threads: int, isa: int, /) -> None: ...
 
+# `values` and `indices` are dense, k for each row; filters dense int64 and float64, one for each row.
+def top_k(x: _Array, k: int, values: _Array, indices: _Array, threads: int, isa: int, /) -> None: ...
+def mask_logits(
+    x: _Array,
+    top_k: _Array | None,
+    top_p: _Array | None,
+    min_p: _Array | None,
+    out: _Array,
+    threads: int,
+    isa: int,
+    /,
+) -> None: ...
+
 # Row states are dense float64 of shape (rows..., 8); `largest` and `log` have one number for each.
 def logsumexp_update(x: _Array, states: _Array, threads: int, isa: int, /) -> None: ...
 def logsumexp_merge(states: _Array, others: _Array, isa: int, /) -> None: ...
@@ -157,6 +170,30 @@ def draw_unique(
     sampler: Sampler, seed: int, step: int, row: int, n: int, clocks: bool, threads: int, isa: int, /
 ) -> tuple[NDArray[np.int64], float]: ...
 def log_prob(sampler: Sampler, ids: _Array, out: _Array, threads: int, isa: int, /) -> None: ...
+
+# ids, and where wanted log-probabilities and whether they are valid: [rows, size]; one temperature for each row
+def sample(
+    x: _Array,
+    size: int,
+    replace: bool,
+    temperature: _Array,
+    top_k: _Array | None,
+    top_p: _Array | None,
+    min_p: _Array | None,
+    seed: int,
+    step: int,
+    row: int,
+    ids: _Array,
+    log_prob: _Array | None,
+    valid: _Array | None,
+    where: _Mask,
+    threads: int,
+    isa: int,
+    /,
+) -> None: ...
+
+# x + noise, in the compute type
+def add_gumbel(x: _Array, out: _Array, seed: int, step: int, row: int, threads: int, isa: int, /) -> None: ...
 
 # A batch that meets sampled classes: arrays are dense, one number a row or a target in float64 and int64, the rest of
 # the compute type of the table.

@@ -106,6 +106,13 @@ where : array_like of bool, optional
     the smoothing.
 sample_weight : array_like, optional
     :math:`s`, one for each row. A row of weight 0 counts as nothing, whatever its logits.""",
+    "draw_seed": """
+seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+    An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
+step : int, default 0
+    Below 2**32. Steps of one seed are independent of each other.
+row_offset : int, default 0
+    Number of the first row, where a batch is part of a larger one.""",
     "target_raises": """
 %(raises)s
 IndexError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _policy, _progress
+from ._largest import Largest, largest
 
 if TYPE_CHECKING:
     from ._arrays import Array
@@ -39,21 +40,14 @@ def top_k(head: Head, k: int, progress: bool) -> tuple[Array, Array]:
 
 def _merge(logits: Array, start: int, values: Array, classes: Array) -> None:
     """Let the logits of a few rows, of classes from `start` on, into the best so far; of the first tile they are."""
-    first, k = start == 0, values.shape[1]
-    if first:  # NaN sorts last
-        least = np.partition(logits, logits.shape[1] - k, axis=1)[:, [-k]]
-        enter = np.where(np.isnan(least), np.isnan(logits), ~(logits < least))
-    else:
-        enter = ~(logits <= values[:, -1:]) & ~np.isnan(values[:, -1:])
-    rows, columns = np.nonzero(enter)
-    if not len(rows):
+    k = values.shape[1]
+    found = largest(logits, -1, k, start)
+    if start == 0:
+        values[:], classes[:] = found.values, found.classes
         return
-    touched = np.unique(rows)
-    kept = 0 if first else k
-    row = np.concatenate([np.repeat(touched, kept), rows])
-    value = np.concatenate([values[touched, :kept].reshape(-1), logits[rows, columns]])
-    label = np.concatenate([classes[touched, :kept].reshape(-1), columns + start])
-    order = np.lexsort((label, -value, ~np.isnan(value), row))
-    begin = np.searchsorted(row[order], touched)
-    best = order[begin[:, None] + np.arange(k)]
-    values[touched], classes[touched] = value[best], label[best]
+    worst = values[:, -1]
+    entered = np.flatnonzero(~(found.values[:, 0] <= worst) & ~np.isnan(worst))
+    if entered.size:
+        best = Largest(k, values[entered], classes[entered])
+        best.merge(Largest(k, found.values[entered], found.classes[entered]))
+        values[entered], classes[entered] = best.values, best.classes

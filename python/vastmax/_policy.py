@@ -52,6 +52,12 @@ TRAFFIC: dict[str, tuple[int, int, int]] = {
     "entropy": (1, 0, 0),
     "selective_log_softmax": (1, 0, 0),
     "kl_divergence": (2, 0, 0),
+    "sample": (1, 0, 0),
+    "gumbel_softmax": (1, 1, 1),
+    "top_k": (1, 0, 0),
+    "top_k_mask_logits": (1, 1, 1),
+    "top_p_mask_logits": (1, 1, 1),
+    "min_p_mask_logits": (1, 1, 1),
 }
 
 

@@ -129,6 +129,16 @@ TABLE = (
     ),
     Case("softmax_stats", (256, _VOCABULARY), bars=(Bar("logsumexp", 1.5),), peers=False),
     Case("selective_log_softmax", (256, _VOCABULARY), bars=(Bar("logsumexp", 1.1),), peers=False),
+    Case("top_k", (64, _VOCABULARY), bars=(Bar("read roof", 1.5), faster("torch", 8), faster("numpy", 40)), quick=True),
+    Case("top_k", (64, _VOCABULARY), "bfloat16", bars=(Bar("float32", 0.75),), peers=False),
+    Case("top_k", (1, 10_000_000)),
+    Case("sample", (64, _VOCABULARY), bars=(Bar("logsumexp", 1.3), faster("torch", 50)), quick=True),
+    Case("sample", (64, _VOCABULARY), "bfloat16", bars=(Bar("float32", 0.75),), peers=False),
+    Case("sample", (1, 10_000_000)),
+    *(
+        Case(op, (64, _VOCABULARY), bars=(Bar("logsumexp", 4),), peers=False)
+        for op in ("top_k_mask_logits", "top_p_mask_logits", "min_p_mask_logits")
+    ),
     Case("softmax", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
     Case("logsumexp", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),
     *_sixteen_bit("float16"),

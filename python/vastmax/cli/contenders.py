@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from .exact import Array
     from .timing import Call
 
-PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels")
+PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels", "numpy")
 ROOFS = ("read roof", "copy roof", "streamed copy")
-REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax")
+REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax", "top_k", "sample")
+MASKS = {"top_k_mask_logits": 50, "top_p_mask_logits": 0.9, "min_p_mask_logits": 0.05}
 GRADIENTS = ("softmax_backward",)
 WITH_TARGET = ("cross_entropy", "cross_entropy_with_grad", "softmax_stats", "selective_log_softmax")
 OPS = (
@@ -38,12 +39,14 @@ OPS = (
     "log_softmax",
     *REDUCTIONS,
     "cross_entropy_with_grad",
+    *MASKS,
     "softplus",
     "sigmoid",
     "log_sigmoid",
     *GRADIENTS,
 )
 TOP_N = 20  # of softmax_stats
+TOP_K = 50
 
 
 class Arrays(NamedTuple):
@@ -62,6 +65,12 @@ def installed(names: tuple[str, ...]) -> dict[str, str | None]:
 def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     """Return a call of vastmax, into `out` if asked."""
     function = getattr(vastmax, op)
+    if op == "top_k":
+        return partial(function, arrays.x, _some(arrays.x, axis), axis)
+    if op == "sample":
+        return partial(function, arrays.x, axis=axis, seed=0)
+    if op in MASKS:
+        return partial(function, arrays.x, MASKS[op], axis=axis)
     options: dict[str, Any] = {"out": arrays.out} if into else {}
     if op in WITH_TARGET:
         more = {"top_n": TOP_N} if op == "softmax_stats" else {}
@@ -73,6 +82,12 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     if arrays.x.ndim == 1 and not into:
         return partial(function, arrays.x)
     return partial(function, arrays.x, axis, **options)
+
+
+def _some(x: Array, axis: int) -> int:
+    """Return how many of the largest are wanted."""
+    classes: int = x.shape[axis]
+    return min(TOP_K, classes)
 
 
 def _target(x: Array, axis: int) -> Array:
@@ -123,7 +138,7 @@ def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
     x, y, out = map(_tensor, arrays)
     if op == "softmax_backward":
         return partial(torch.ops.aten._softmax_backward_data.out, x, y, axis, x.dtype, grad_input=out)
-    if op in WITH_TARGET:
+    if op in WITH_TARGET or op in MASKS or op in ("top_k", "sample"):
         return None
     if op in REDUCTIONS:
         result = torch.empty([n for i, n in enumerate(x.shape) if i != axis % x.ndim], dtype=x.dtype)
@@ -144,9 +159,19 @@ def _torch(op: str, arrays: Arrays, axis: int) -> Call | None:
     torch.set_num_threads(vastmax.get_num_threads())
     if op in ("cross_entropy", "cross_entropy_with_grad") and axis in (-1, 1) and arrays.x.ndim == 2:
         return _torch_loss(op, arrays, axis)
+    if op == "top_k":
+        return partial(torch.topk, _tensor(arrays.x), _some(arrays.x, axis), axis)
+    if op == "sample" and axis in (-1, arrays.x.ndim - 1):
+        return partial(_torch_draw, _tensor(arrays.x))
     if op not in ("softmax", "log_softmax"):
         return None  # others are timed with out= alone
     return partial(getattr(torch, op), _tensor(arrays.x), axis)
+
+
+def _torch_draw(x: torch.Tensor) -> object:
+    import torch
+
+    return torch.multinomial(torch.softmax(x, -1), 1)
 
 
 def _torch_loss(op: str, arrays: Arrays, axis: int) -> Call:
@@ -223,12 +248,19 @@ def _simd_ml_kernels(op: str, arrays: Arrays, axis: int) -> Call | None:
     return partial(simd_ml_kernels.softmax, arrays.x)
 
 
+def _numpy(op: str, arrays: Arrays, axis: int) -> Call | None:
+    if op != "top_k" or arrays.x.dtype.name == "bfloat16":
+        return None
+    return partial(np.argpartition, arrays.x, -_some(arrays.x, axis), axis)
+
+
 _PEERS: dict[str, tuple[str, Callable[[str, Arrays, int], Call | None]]] = {
     "scipy": ("scipy", _scipy),
     "torch out=": ("torch", _torch_into),
     "torch": ("torch", _torch),
     "onnxruntime": ("onnxruntime", _onnxruntime),
     "simd_ml_kernels": ("simd_ml_kernels", _simd_ml_kernels),
+    "numpy": ("numpy", _numpy),
 }
 
 

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one order of a row's classes, descending logit and ties to the lower index, and a cut through it: every filter
+// keeps a start of that order, so several keep the shortest of theirs.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "algebra.hpp"
+
+namespace vastmax {
+
+struct Entry {
+  double value;
+  std::int64_t index;
+};
+// NaN comes first.  An object, so that sorts take it in.
+inline constexpr auto precedes = [](const Entry& a, const Entry& b) {
+  if (a.value > b.value) return true;
+  if (a.value < b.value) return false;
+  const bool a_nan = std::isnan(a.value), b_nan = std::isnan(b.value);
+  return a_nan != b_nan ? a_nan : a.index < b.index;
+};
+
+// z is the logit as given: a temperature does not change the order.
+struct Cut {
+  double least = -infinity;
+  std::int64_t last = std::numeric_limits<std::int64_t>::max();
+
+  bool keeps(double z, std::int64_t index) const { return z > least || (z == least && index <= last); }
+  static Cut tighter(const Cut& a, const Cut& b) {
+    if (a.least != b.least) return a.least > b.least ? a : b;
+    return a.last < b.last ? a : b;
+  }
+};
+
+// In this order: the top_k classes, 0 for all; of their mass, top_p from the top; what has min_p of the largest's.
+struct Filter {
+  std::int64_t top_k = 0;
+  double top_p = 1, min_p = 0;
+};
+
+// What a filter leaves of a row.
+struct Kept {
+  Cut cut;
+  double max = -infinity;      // the largest logit; NaN if there is a NaN, and then nothing is cut
+  bool listed = false;         // where few are kept:
+  std::vector<Entry> entries;  // all of them, by index
+};
+
+}  // namespace vastmax
