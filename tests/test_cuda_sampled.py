@@ -206,6 +206,15 @@ def test_groups_of_many_entries_are_summed_in_pieces() -> None:
     assert_alike(here, gpu, 1e-12)
 
 
+@pytest.mark.parametrize("classes", [2, 16, 17, 70_000])
+def test_many_classes_are_put_in_order(classes: int) -> None:
+    """More entries, and more classes, than one block puts in order."""
+    x, w, _, t = problem(rows=150, classes=classes)
+    options = {"sampler": vastmax.UniformSampler(classes), "num_sampled": 60, "share": "row", "seed": 2}
+    here, gpu = both(x, w, t % classes, **options)
+    assert_alike(here, gpu, 1e-12)
+
+
 @pytest.mark.parametrize("share", ["batch", "row"])
 @pytest.mark.parametrize("name", ["sampled_softmax", "nce_loss"])
 def test_many_draws_at_once_or_few(monkeypatch: pytest.MonkeyPatch, share: str, name: str) -> None:
