@@ -30,7 +30,7 @@ class Usage(NamedTuple):
 
 
 # Kernels of plain data, by name and template arguments; the last argument of some says whether it is.
-READS = re.compile(r"\w+_dense<|(tiles|map)_kernel<.*true>|(short|block)_kernel<(?!.*false)")
+READS = re.compile(r"\w+_dense<|own_kernel<|(tiles|map)_kernel<.*true>|(short|block)_kernel<(?!.*false)")
 WRITES = re.compile(r"\w+_dense<|map_kernel<.*true>|block_kernel<(?!.*false)|short_kernel<\w+, (?!true|false)")
 
 

@@ -101,6 +101,12 @@ void sampled_shared(const SampledLoss&, const ClassTable&, const ConstView* bias
 void add_targets(const SampledLoss&, const ClassTable&, std::size_t first, std::size_t count, std::byte* grad,
                  const Exec&);
 void gather_rows(const ClassTable&, const std::int64_t* ids, std::size_t count, std::byte* to, const Exec&);
+// Entries by their class, in device memory: their stable order [n], where each class starts in it, and which it is
+// (starts and groups have room for n + 1 and n); returns how many classes there are, once the stream has got there.
+std::int64_t group_ids(const std::int64_t* ids, std::int64_t n, std::int64_t classes, std::int64_t* order,
+                       std::int64_t* starts, std::int64_t* groups, const Exec&);
+// What sum_groups wants of the groups, pieces [groups + 1]; returns how many pieces there are.
+std::int64_t cut_pieces(const std::int64_t* starts, std::int64_t groups, std::int64_t* pieces, const Exec&);
 // A group of more entries than most_of_a_piece() is summed in several pieces, numbered over all groups.
 std::int64_t most_of_a_piece();
 struct DeviceGroups {

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vastmax
+from vastmax import _device
 
 CODES = {"f": 2, "V": 4, "b": 6, "i": 0}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
 
@@ -79,12 +80,48 @@ class ByInterface:
         }
 
 
-class Held:
+class Factor:
+    """What libraries have in common that multiply matrices: `host` is the memory, which the machine has on the host."""
+
+    host: Any
+
+    def detach(self) -> Factor:
+        return self
+
+    @property
+    def T(self) -> Factor:  # noqa: N802
+        return Part(self.host.T)
+
+    def __getitem__(self, rows: slice) -> Factor:
+        return Part(self.host[rows])
+
+    def __matmul__(self, other: Factor) -> Factor:
+        return Part(self.host @ other.host)
+
+    def __iadd__(self, other: Factor) -> Factor:
+        self.host[...] += other.host
+        return self
+
+
+class Part(Factor):
+    def __init__(self, host: Any) -> None:
+        self.host = host
+
+
+def product(a: Factor, b: Factor, *, out: Factor) -> None:
+    np.matmul(a.host, b.host, out=out.host)
+
+
+class Held(Factor):
     """An array of a library: memory that the machine gave out on a device of its own."""
 
     def __init__(self, memory: vastmax.cuda.DeviceArray) -> None:
         self.memory, self.asked = memory, list[Any]()
         self.shape, self.dtype = memory.shape, memory.dtype
+
+    @property
+    def host(self) -> Any:  # type: ignore[override]
+        return _device.describe(self.memory.pointer, self.shape, None, self.dtype)
 
     def get(self) -> Any:
         return self.memory.copy_to_host()
@@ -116,7 +153,7 @@ class WithInterface(Held):
 
 
 def torch() -> dict[str, Any]:
-    """torch.empty(size, dtype=, device=), torch.cuda.current_stream(device).cuda_stream."""
+    """torch.empty(size, dtype=, device=), torch.mm, torch.addmm, torch.cuda.current_stream(device).cuda_stream."""
 
     class Tensor(WithDlpack):
         @property
@@ -127,7 +164,7 @@ def torch() -> dict[str, Any]:
         pass
 
     module = ModuleType("torch")
-    kinds = {name: SimpleNamespace(name=name) for name in ("float16", "bfloat16", "float32", "float64")}
+    kinds = {name: SimpleNamespace(name=name) for name in ("float16", "bfloat16", "float32", "float64", "int64")}
 
     def empty(shape: Any, *, dtype: Any, device: Any) -> Any:
         assert dtype in kinds.values(), "a dtype of torch"
@@ -136,8 +173,12 @@ def torch() -> dict[str, Any]:
         kind = getattr(np, dtype.name, None) or pytest.importorskip("ml_dtypes").bfloat16
         return Tensor(room(shape, kind, device.index))
 
+    def addmm(more: Any, a: Any, b: Any, *, out: Any) -> None:
+        out.host[...] = more.host + a.host @ b.host
+
     streams: dict[int, int] = {}
     fields = {"Tensor": Tensor, "empty": empty, "streams": streams, "OutOfMemoryError": OutOfMemoryError, **kinds}
+    fields |= {"mm": product, "addmm": addmm}
     fields["cuda"] = SimpleNamespace(current_stream=lambda d: SimpleNamespace(cuda_stream=streams.get(d, 0)))
     vars(module).update(fields)
     return {"torch": module}
@@ -169,6 +210,7 @@ def cupy() -> dict[str, Any]:
         ndarray=ndarray,
         streams=streams,
         empty=lambda shape, dtype: ndarray(room(shape, dtype, now[0])),
+        matmul=product,
         cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=streams.get(now[0], 0))),
     )
     return {"cupy": module}

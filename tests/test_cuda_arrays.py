@@ -270,6 +270,13 @@ def test_capsules_that_we_give(max_version: Any, name: str, module: Any) -> None
         module.import_dlpack(capsule)
 
 
+def test_a_capsule_of_integers(module: Any) -> None:
+    """They are no floats of as many bits."""
+    argmax = vastmax.softmax_stats(ByDlpack(X)).argmax
+    _, _, kind, shape, _, _, _ = module.import_dlpack(argmax.__dlpack__(max_version=(1, 0)))
+    assert (kind, tuple(shape)) == ((0, 64, 1), X.shape[:1])
+
+
 def test_a_capsule_of_a_later_major_version() -> None:
     class Later(ByDlpack):
         def __dlpack__(self, **_: Any) -> Any:

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import test_sampled_softmax as cpu
 import vastmax
 from guests import ByDlpack
+from test_cuda_arrays import Library
 from test_sampled_softmax import B, D, S, V, problem
 
 pytestmark = [
@@ -205,6 +206,15 @@ def test_groups_of_many_entries_are_summed_in_pieces() -> None:
     assert_alike(here, gpu, 1e-12)
 
 
+@pytest.mark.parametrize("classes", [2, 16, 17, 70_000])
+def test_many_classes_are_put_in_order(classes: int) -> None:
+    """More entries, and more classes, than one block puts in order."""
+    x, w, _, t = problem(rows=150, classes=classes)
+    options = {"sampler": vastmax.UniformSampler(classes), "num_sampled": 60, "share": "row", "seed": 2}
+    here, gpu = both(x, w, t % classes, **options)
+    assert_alike(here, gpu, 1e-12)
+
+
 @pytest.mark.parametrize("share", ["batch", "row"])
 @pytest.mark.parametrize("name", ["sampled_softmax", "nce_loss"])
 def test_many_draws_at_once_or_few(monkeypatch: pytest.MonkeyPatch, share: str, name: str) -> None:
@@ -276,6 +286,33 @@ def test_updates(share: str, dtype: Any) -> None:
         assert (one != w).any()
         assert_allclose(other, one, rtol=0, atol=1e-3 if dtype == np.float16 else 1e-5)
         assert_allclose(other_state, state, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy", "numba"])
+@pytest.mark.parametrize("share", ["batch", "row"])
+def test_arrays_and_products_of_the_library(monkeypatch: pytest.MonkeyPatch, name: str, share: str) -> None:
+    """Matrix products are those of the library where it has some; results are its arrays, beside the input."""
+    from vastmax import _cuda_sampled, _guests
+
+    library, calls = Library(name, monkeypatch), list[bool]()
+    made = _guests._PRODUCTS.get(name)
+    if made is not None:
+        monkeypatch.setitem(_guests._PRODUCTS, name, lambda *a: (calls.append(a[4]), made(*a)))
+    monkeypatch.setattr(_cuda_sampled, "_LOGITS_BYTES", 7 * 4 * S)
+    x, w, b, t = problem(np.float32)
+    options = {"sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 3}
+    here = HOST["sampled_softmax"](x, w, t, bias=b, **options)
+    lent = [library.array(a, 1) for a in (x, w, b)]
+    got = HOST["sampled_softmax"](lent[0], lent[1], library.array(t, 1), bias=lent[2], **options)
+    summed = got.grad_weight.coalesce()
+    for one, other in ((here.loss, got.loss), (here.grad_input, got.grad_input)):
+        assert type(other) is library.kind
+        assert other.memory.device == 1
+        assert_allclose(other.get(), one, rtol=0, atol=3e-6 * abs(one).max())
+    want = here.grad_weight.coalesce()
+    assert_array_equal(summed.ids.get(), want.ids)
+    assert_allclose(summed.rows.get(), want.rows, rtol=0, atol=3e-6 * abs(want.rows).max())
+    assert (len(calls) > 3 and True in calls) == (share == "batch" and name != "numba")
 
 
 def test_what_the_gpu_refuses() -> None:

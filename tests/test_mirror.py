@@ -57,9 +57,9 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
     assert any(op in key for key in contracts.MAX_ULP), "no contract"
 
 
-# What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits and merges
-# divergences; the GPU reads any strides as they are.  The order of logits and draws from them are not on a GPU yet.
-ONLY_CUDA = {"convert", "norm_divergence", "norm_pick", "product"}
+# What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits, merges divergences
+# and sorts; the GPU reads any strides as they are.  The order of logits and draws from them are not on a GPU yet.
+ONLY_CUDA = {"convert", "group_ids", "norm_divergence", "norm_pick", "product"}
 ONLY_CPU = {"columns", "sample", "select", "stage", "stream_copy", "table"}
 
 

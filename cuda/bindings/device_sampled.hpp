@@ -81,6 +81,29 @@ inline void bind_device_sampled(py::module_& m) {
     std::byte* const to = staged("out", out, from.dtype, n * from.features, true);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::gather_rows(from, wanted, n, to, exec); });
   });
+  m.def("group_ids", [](const py::array& ids, std::int64_t classes_count, Optional order, Optional starts,
+                        Optional groups, int device, std::uintptr_t stream, int strategy) {
+    const auto n = static_cast<std::size_t>(ids.size());
+    const std::int64_t* const from = classes("ids", ids, n);
+    std::int64_t *const to = written(classes("order", order, n), order),
+                        *const cuts = written(classes("starts", starts, n + 1), starts),
+                        *const found = written(classes("groups", groups, n), groups);
+    std::int64_t count = 0;
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+      count = cuda::group_ids(from, static_cast<std::int64_t>(n), classes_count, to, cuts, found, exec);
+    });
+    return count;
+  });
+  m.def("cut_pieces", [](const py::array& starts, Optional pieces, int device, std::uintptr_t stream, int strategy) {
+    const auto cuts = static_cast<std::size_t>(starts.size());
+    const std::int64_t* const from = classes("starts", starts, cuts);
+    std::int64_t* const to = written(classes("pieces", pieces, cuts), pieces);
+    std::int64_t count = 0;
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+      count = cuda::cut_pieces(from, static_cast<std::int64_t>(cuts) - 1, to, exec);
+    });
+    return count;
+  });
   m.def("most_of_a_piece", &cuda::most_of_a_piece);
   m.def("sum_groups", [](const py::array& rows, const Optional& coefficients, std::size_t width,
                          const py::array& other_rows, const py::array& other_coefficients,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses over sampled classes, and rows of a table by number: their operands checked.
 #include "core/operands.hpp"
+#include "kernels/group_ids.hpp"
 #include "vastmax_cuda.hpp"
 
 namespace vastmax::cuda {
@@ -81,6 +82,42 @@ void gather_rows(const ClassTable& table, const std::int64_t* ids, std::size_t c
   const TableOperand operand = touched.table(table, nullptr);
   touched.dense("out", to, static_cast<std::int64_t>(count * table.features), compute_size(table.dtype));
   gather_rows(table.dtype, operand, ids, static_cast<std::int64_t>(count), to, exec.stream);
+}
+
+namespace {
+
+std::int64_t fetched(const std::int64_t* from, const Stream& stream) {
+  std::int64_t value = 0;
+  check(cudaMemcpyAsync(&value, from, sizeof value, cudaMemcpyDefault, stream.handle()));
+  check(cudaStreamSynchronize(stream.handle()));
+  return value;
+}
+
+}  // namespace
+
+// Least digit first, as vastmax::sort_ids; the passes take turns between `to` and a room of its size.
+std::int64_t group_ids(const std::int64_t* ids, std::int64_t n, std::int64_t classes, std::int64_t* order,
+                       std::int64_t* starts, std::int64_t* groups, const Exec& exec) {
+  if (n == 0) throw std::invalid_argument("group_ids: there are no ids");
+  const Workspace<std::int64_t> own(n, exec.stream, op), other(n, exec.stream, op), other_order(n, exec.stream, op),
+      counts(digits * tiles_of_entries(n) + 1, exec.stream, op);
+  int passes = 0;
+  while (passes == 0 || (classes - 1) >> (digit_bits * passes) != 0) ++passes;
+  const Numbered rooms[] = {{other.data(), other_order.data()}, {own.data(), order}};
+  Numbered from{const_cast<std::int64_t*>(ids), nullptr};
+  for (int pass = 0; pass < passes; ++pass) {
+    const Numbered& to = rooms[(passes - pass) % 2];
+    sort_pass(from, to, n, digit_bits * pass, counts.data(), exec.stream);
+    from = to;
+  }
+  cut_groups(from.ids, n, starts, groups, counts.data(), exec.stream);
+  return fetched(counts.data() + tiles_of_entries(n), exec.stream);
+}
+
+std::int64_t cut_pieces(const std::int64_t* starts, std::int64_t groups, std::int64_t* pieces, const Exec& exec) {
+  const Workspace<std::int64_t> counts(tiles_of_entries(groups) + 1, exec.stream, op);
+  cut_pieces(starts, groups, pieces, counts.data(), exec.stream);
+  return fetched(counts.data() + tiles_of_entries(groups), exec.stream);
 }
 
 std::int64_t most_of_a_piece() { return entries_of_piece; }

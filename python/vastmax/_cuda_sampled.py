@@ -23,7 +23,7 @@ from .sparse_rows import FactoredGrad, SparseRows, group
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from ._arrays import Array
     from ._class_table import Targets
@@ -236,8 +236,7 @@ class _Batch:
         groups = group(np.concatenate([ids, targets.ids]), self._table.classes)
         slopes = site.converted(self._target_slopes, self._table.kind)
         other = (x.view, slopes, site.upload(targets.rows))
-        rows = _sums(site, groups, negatives.view, None, 1, other)
-        return _sparse(site, groups.ids, rows, self._table.weight.shape)
+        return _Groups.sent(site, groups).sums(site, negatives.view, None, 1, other, self._table.weight.shape)
 
     @property
     def _corrected(self) -> bool:
@@ -356,23 +355,44 @@ class _Products:
             self._product(a.array, b.array, out.array, add)
 
 
-def _sums(
-    site: Site, groups: Groups, rows: Array, coefficients: Array | None, width: int, other: tuple[Array, Array, Array]
-) -> _Lent:
-    """Sum groups of entries as `Groups.sums` does."""
-    lengths = np.diff(groups.starts)
-    pieces = np.concatenate([[0], np.cumsum(-(-lengths // site.module.most_of_a_piece()))])
-    sums = _Lent.new(site, (len(groups.ids), rows.shape[1]), rows.dtype)
-    order, starts, cuts = (site.upload(a.astype(np.int64, copy=False)) for a in (groups.order, groups.starts, pieces))
-    arguments = (order, starts, cuts, int(pieces[-1]), sums.view)
-    site.module.sum_groups(rows, coefficients, width, *other, *arguments, *site.rest)
-    return sums
+class _Groups(NamedTuple):
+    """Entries by their class, on the device: `Groups` of the CPU."""
 
+    order: Array
+    starts: Array
+    ids: Array
 
-def _sparse(site: Site, ids: NDArray[np.int64], rows: _Lent, shape: tuple[int, int]) -> SparseRowsOnGpu:
-    numbers = _Lent.new(site, ids.shape, _INT64)
-    site.module.convert(site.upload(ids), numbers.view, *site.rest)
-    return SparseRowsOnGpu(numbers.array, rows.array, shape)
+    @classmethod
+    def of(cls, site: Site, ids: Array, classes: int) -> _Groups:
+        """Group entries by their class; how many classes there are comes to the host."""
+        order, starts, found = (site.fresh((len(ids) + more,), _INT64) for more in (0, 1, 0))
+        count = site.module.group_ids(ids, classes, order, starts, found, *site.rest) if len(ids) else 0
+        return cls(order, starts[: count + 1], found[:count])
+
+    @classmethod
+    def sent(cls, site: Site, groups: Groups) -> _Groups:
+        """Return groups that were made on the host."""
+        return cls(*(site.upload(a) for a in (groups.order, groups.starts, groups.ids)))
+
+    def sums(
+        self,
+        site: Site,
+        rows: Array,
+        coefficients: Array | None,
+        width: int,
+        other: tuple[Array, Array, Array],
+        shape: tuple[int, int],
+    ) -> SparseRowsOnGpu:
+        """Sum each group, as `Groups.sums` does."""
+        ids = _Lent.new(site, self.ids.shape, _INT64)
+        site.module.convert(self.ids, ids.view, *site.rest)
+        sums = _Lent.new(site, (len(self.ids), rows.shape[1]), rows.dtype)
+        if len(self.ids):
+            pieces = site.fresh(self.starts.shape, _INT64)
+            count = site.module.cut_pieces(self.starts, pieces, *site.rest)
+            arguments = (self.order, self.starts, pieces, count, sums.view)
+            site.module.sum_groups(rows, coefficients, width, *other, *arguments, *site.rest)
+        return SparseRowsOnGpu(ids.array, sums.array, shape)
 
 
 class _AppliedOnGpu:
@@ -422,11 +442,13 @@ class FactoredGradOnGpu(_AppliedOnGpu, FactoredGrad):
         """Return the gradient with ascending, distinct ids, summed in the order of rows and draws."""
         site = Site("FactoredGrad.coalesce", self.input)
         x, coefficients = site.floats("input", self.input), site.floats("coefficients", self.coefficients)
-        rows, size = coefficients.shape
-        groups = group(np.concatenate([self.redraw(0, rows).reshape(-1), self.targets.ids]), self.shape[0])
-        of_targets = site.floats("target_coefficients", self.target_coefficients)
-        other = (x, of_targets, site.upload(self.targets.rows))
-        return _sparse(site, groups.ids, _sums(site, groups, x, coefficients, max(1, size), other), self.shape)
+        draws, size = coefficients.size, coefficients.shape[1]
+        ids = site.fresh((draws + len(self.targets.ids),), _INT64)
+        own = _OwnDraws(site, self.source, 1, self.shape[0], expected=False)
+        own.into(ids[:draws].reshape(coefficients.shape))
+        site.module.convert(site.upload(self.targets.ids), ids[draws:], *site.rest)
+        other = (x, site.floats("coefficients", self.target_coefficients), site.upload(self.targets.rows))
+        return _Groups.of(site, ids, self.shape[0]).sums(site, x, coefficients, size, other, self.shape)
 
 
 def _apply(op: str, gradient: SparseRows, weight: Foreign, lr: float, state: Foreign, eps: float) -> None:

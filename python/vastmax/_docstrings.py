@@ -132,7 +132,8 @@ input : array_like
     :math:`x`, shape (B, D).
 weight : array_like
     :math:`W`, shape (V, D), any number of classes: rows of float16, bfloat16 (ml_dtypes), float32 or float64 whose
-    features follow each other; may be a `numpy.memmap`. Only the rows of targets and draws are read.
+    features follow each other; may be a `numpy.memmap`. Only the rows of targets and draws are read. On a GPU, where
+    `input` and `bias` are then too, results come in the library of `input`.
 target : array_like of int, or tuple of two
     :math:`t`, shape (B,) or (B, T), or ``(ids, offsets)`` where row i has ``ids[offsets[i]:offsets[i + 1]]``. Several
     targets of a row share it alike, :math:`y = 1 / T`; one that comes twice has twice the share.

@@ -7,6 +7,7 @@ Nothing is imported: a library whose array we are given is loaded.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._backends import cuda_module
@@ -75,7 +76,8 @@ def is_immutable(a: Foreign) -> bool:
 
 def product_of(guest: Foreign) -> Callable[[Foreign, Foreign, Foreign, bool], None] | None:
     """Return what makes out = a b, or adds that to it, by the library of the guest; None if we know of nothing."""
-    return _PRODUCTS.get(library_of(guest) or "")
+    make = _PRODUCTS.get(library_of(guest) or "")
+    return None if make is None else partial(make, guest)
 
 
 def empty_beside(
@@ -116,7 +118,7 @@ def _numba(_: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any], device: int
 _MAKERS: dict[str, Callable[..., Foreign]] = {"torch": _torch, "cupy": _cupy, "numba": _numba}
 
 
-def _torch_product(a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
+def _torch_product(_: Foreign, a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
     torch = sys.modules["torch"]
     if add:
         torch.addmm(out, a.detach(), b.detach(), out=out)
@@ -124,15 +126,15 @@ def _torch_product(a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
         torch.mm(a.detach(), b.detach(), out=out)
 
 
-def _cupy_product(a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
-    with out.device:
+def _cupy_product(guest: Foreign, a: Foreign, b: Foreign, out: Foreign, add: bool) -> None:
+    with guest.device:
         if add:
             out += a @ b
         else:
             sys.modules["cupy"].matmul(a, b, out=out)
 
 
-_PRODUCTS: dict[str, Callable[[Foreign, Foreign, Foreign, bool], None]] = {
+_PRODUCTS: dict[str, Callable[[Foreign, Foreign, Foreign, Foreign, bool], None]] = {
     "torch": _torch_product,
     "cupy": _cupy_product,
 }

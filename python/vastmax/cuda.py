@@ -148,7 +148,7 @@ class DeviceArray:
             self,
             self.pointer,
             self.__dlpack_device__(),
-            4 if bfloat16 else 2,
+            4 if bfloat16 else {"f": 2, "i": 0}[self.dtype.kind],
             8 * self.dtype.itemsize,
             list(self.shape),
             steps,

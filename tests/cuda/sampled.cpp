@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses over sampled classes, their gradients, sums of groups and plain products have the same bits whatever the order
 // of blocks, the launch shape and where the table lies.  Prints a digest to compare machines by.
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "device_array.hpp"
 #ifdef VASTMAX_SIMT
@@ -144,13 +146,49 @@ int check(const cuda::Stream& stream, std::uint64_t& digest) {
   return failures;
 }
 
+// The order of std::stable_sort, and the cuts between its groups, whatever the order of blocks.
+int check_groups(const cuda::Stream& stream) {
+  int failures = 0;
+  for (const std::int64_t n : {1, 31, 4096, 4097, 20'000})
+    for (const std::int64_t range : {1, 2, 1000, 3'000'000}) {
+      std::vector<std::int64_t> ids(static_cast<std::size_t>(n)), order(ids.size()), starts, groups;
+      for (std::size_t i = 0; i < ids.size(); ++i)
+        ids[i] = static_cast<std::int64_t>((number(i) + 1) / 2 * static_cast<double>(range));
+      std::iota(order.begin(), order.end(), 0);
+      const auto id = [&](std::int64_t i) { return ids[static_cast<std::size_t>(i)]; };
+      std::ranges::stable_sort(order, {}, id);
+      for (std::size_t i = 0; i < order.size(); ++i)
+        if (i == 0 || id(order[i]) != id(order[i - 1]))
+          starts.push_back(static_cast<std::int64_t>(i)), groups.push_back(id(order[i]));
+      starts.push_back(n);
+#ifdef VASTMAX_SIMT
+      simt::shuffle(static_cast<std::uint64_t>(n + range));
+#endif
+      const std::vector<std::int64_t> room(ids.size() + 1);
+      const OnDevice<std::int64_t> given(ids, stream), to(room, stream), cuts(room, stream), found(room, stream);
+      const std::int64_t count =
+          cuda::group_ids(given.data(), n, range, to.data(), cuts.data(), found.data(), {stream});
+      const auto begins = [](const std::vector<std::byte>& all, const std::vector<std::int64_t>& want) {
+        return std::memcmp(all.data(), want.data(), want.size() * sizeof want[0]) == 0;
+      };
+      if (count == static_cast<std::int64_t>(groups.size()) && begins(to.bytes(), order) &&
+          begins(cuts.bytes(), starts) && begins(found.bytes(), groups))
+        continue;
+      std::printf("%lld ids below %lld: not as std::stable_sort groups them\n", static_cast<long long>(n),
+                  static_cast<long long>(range));
+      ++failures;
+    }
+  return failures;
+}
+
 }  // namespace
 }  // namespace vastmax::testing
 
 int main() {
   const vastmax::cuda::Stream stream(0, nullptr);
   std::uint64_t digest = 14695981039346656037u;
-  const int failures = vastmax::testing::check<float>(stream, digest) + vastmax::testing::check<double>(stream, digest);
+  const int failures = vastmax::testing::check<float>(stream, digest) +
+                       vastmax::testing::check<double>(stream, digest) + vastmax::testing::check_groups(stream);
   std::printf("digest %016llx\n", static_cast<unsigned long long>(digest));
   return failures != 0;
 }
