@@ -468,14 +468,22 @@ def entropy(z: F64) -> Exact:
         return _scaled_add(Exact(hi, lo, unit), log[..., 0])
 
 
-def kl_divergence(x: F64, z: F64) -> tuple[F64, F64]:
-    """sum p (log p - log q) of two finite arrays, in long double, and its largest term."""
+def kl_divergence(x: F64, z: F64) -> tuple[Exact, F64]:
+    """sum p u with u = log p - log q, of finite or -inf x and finite z, and its largest term.
+
+    As sum p (e^-u - 1 + u), which does not cancel where the two are alike: with what q has where p has nothing,
+    sum p e^-u is 1.
+    """
     with np.errstate(all="ignore"):
-        log_p, log_q = (np.asarray(_plain(log_softmax(a))) for a in (x, z))
-        gap = (log_p[0].astype(np.longdouble) - log_q[0]) + (log_p[1] - log_q[1])
-        p = np.exp(log_p[0].astype(np.longdouble)) * (1 + log_p[1].astype(np.longdouble))
-        terms = np.where(np.isneginf(x), 0, p * gap)
-        return terms.sum(-1).astype(np.float64), np.abs(terms).max(-1).astype(np.float64)
+        none = np.isneginf(x)
+        p, q = _plain(softmax(x)), _plain(softmax(z))
+        u = _add(_plain(log_softmax(x)), _neg(_plain(log_softmax(z))))
+        near = np.abs(u[0]) < 1
+        bounded = np.where(near, u[0], 0.0), np.where(near, u[1], 0.0)
+        apart = _add(_add(q, _neg(p)), _mul(p, u))
+        terms = _where(near, _mul(p, _add(_expm1(_neg(bounded)), bounded)), apart)
+        hi, lo = _sum(_where(none, q, terms))
+        return Exact(hi, lo, np.zeros(hi.shape, np.int64)), np.abs(np.where(none, 0, p[0] * u[0])).max(-1)
 
 
 def softcapped(x: Any, cap: float, compute: Any) -> F64:

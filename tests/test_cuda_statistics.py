@@ -151,8 +151,8 @@ def test_rows_of_very_many_tiles(dtype: Any) -> None:
     assert got.target_rank == 1 + (wide(x) > wide(x)[0, 7]).sum()
     np.testing.assert_array_equal(got.lse, vastmax.logsumexp(x, axis=-1))
     want, largest = oracle.kl_divergence(wide(x), wide(z))
-    scale = np.maximum(np.maximum(np.abs(want), largest), 8.0)
-    contracts.check("kl_divergence", vastmax.kl_divergence(x, z), oracle.exact(want), scale=scale)
+    scale = np.maximum(np.abs(want.float()), largest)
+    contracts.check("kl_divergence", vastmax.kl_divergence(x, z), want, scale=scale)
 
 
 def test_what_p_cannot_reach_adds_nothing() -> None:

@@ -97,6 +97,20 @@ def test_backward() -> None:
     assert_close(got[0], want, [oracle.mp.mpf(v) for v in scale[0]])
 
 
+@pytest.mark.parametrize("d", [1e-12, 1e-3, 0.5, 30.0])
+def test_kl_divergence(d: float) -> None:
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal(40) * 4
+    z = x + d * rng.standard_normal(40)
+    x[3] = -np.inf
+    log_p, log_q = oracle.log_softmax_mp(np.delete(x, 3)), np.delete(np.array(oracle.log_softmax_mp(z)), 3)
+    terms = [oracle.mp.exp(a) * (a - b) for a, b in zip(log_p, log_q, strict=True)]
+    want, largest = oracle.mp.fsum(terms), float(max(map(abs, terms)))
+    got, scale = oracle.kl_divergence(x[None], z[None])
+    assert abs(oracle.as_mp(got[0]) - want) <= want * 2.0**-75
+    np.testing.assert_allclose(scale, largest, rtol=1e-12)
+
+
 def test_binary_cross_entropy() -> None:
     x = np.array([-120.0, -3.0, 0.0, 2.5, 800.0, -800.0, 30.0])
     t = np.array([1.0, 0.25, 0.5, 0.9, 1.0, 0.0, 0.0])

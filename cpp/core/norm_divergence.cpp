@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kl_divergence: both normalisers, and sum p_j (x_j - z_j) between them, in one read of each.  In float64 for every
+// kl_divergence: both normalisers, and how far p and q differ between them, in one read of each.  In float64 for every
 // dtype: where p and q are alike, what is left is far below the rounding of a float32 probability.
 #include <vector>
 
@@ -17,24 +17,28 @@ class Logits : public NormRun {
     x_ = operand(x);
     loop_.merge();
   }
+  // A block as its normaliser has seen it.
+  Bytes seen(const Source& s, std::size_t b, const Partial& part, Scratch& scratch) const {
+    const double shift = shift_of(part.max);
+    if (plain() && shift == 0) return at(s.x, x_, b);
+    if (plain()) stage(s, b, shift, scratch.in);
+    return scratch.in;
+  }
+  using NormRun::all_;
   using NormRun::blocks_;
   using NormRun::cut;
   using NormRun::each_run;
   using NormRun::interrupted_;
-  using NormRun::k_;
   using NormRun::length;
-  using NormRun::log_over_max;
   using NormRun::loop_;
   using NormRun::math;
   using NormRun::merge;
   using NormRun::n_;
   using NormRun::norm_block;
-  using NormRun::plain;
   using NormRun::rows_a_task;
   using NormRun::Source;
   using NormRun::source;
   using NormRun::spread_runs;
-  using NormRun::stage;
 };
 
 class Divergence {
@@ -43,41 +47,37 @@ class Divergence {
   void run(double* out);
 
  private:
-  // A block against the largest logits of both.
   struct Block {
     Partial p, q;
-    TwoSum gaps;
-    bool p_seen = false, q_seen = false;
+    Differences differences;
   };
 
-  void look(std::size_t row, std::size_t b, Block& to, Scratch& scratch) const {
+  void look(std::size_t row, std::size_t b, Block& to, Scratch& scratch, Scratch& other) const {
     const auto p = p_.source(row), q = q_.source(row);
     double unknown = NAN;
-    to.q = q_.norm_block(q, b, nullptr, unknown, scratch, to.q_seen);
-    if (q_.plain() || shifted(to.q.max))
-      q_.stage(q, b, 0, scratch.second);
-    else  // what its normaliser has staged
-      std::memcpy(scratch.second, scratch.in, q_.length(b) * sizeof(double));
+    bool seen = false;
+    to.q = q_.norm_block(q, b, nullptr, unknown, other, seen);
     unknown = NAN;
-    to.p = p_.norm_block(p, b, nullptr, unknown, scratch, to.p_seen);
-    const double p_base = base_of(to.p.max), q_base = base_of(to.q.max), shift = shifted(p_base) ? p_base : 0;
-    if (p_.plain()) p_.stage(p, b, shift, scratch.in);  // else its normaliser has
-    p_.k_.divergence(scratch.in, scratch.second, p_.length(b), p_base - shift, q_base, to.p.ref, to.gaps);
+    to.p = p_.norm_block(p, b, nullptr, unknown, scratch, seen);
+    to.differences.offset = offset_of(p_.math(), to.p, to.q);
+    p_.all_.differences(p_.seen(p, b, to.p, scratch), q_.seen(q, b, to.q, other), p_.length(b), to.p, to.q,
+                        to.differences);
   }
-  double finish(std::size_t row, const std::vector<Block>& blocks, Scratch& scratch) const {
+  double finish(const std::vector<Block>& blocks) const {
+    if (blocks.empty()) return 0;
     Norm p, q;
     for (std::size_t b = 0; b < blocks.size(); ++b) {
-      p.seen |= blocks[b].p_seen, q.seen |= blocks[b].q_seen;
       p_.merge(p, blocks[b].p, b);
       q_.merge(q, blocks[b].q, b);
     }
-    if (blocks.empty()) return 0;
-    TwoSum sum;
-    for (const Block& block : blocks)
-      if (block.p.sum != 0) sum.add(differences_in_row(p_.math(), p, q, block.p, block.q.max, block.gaps));
-    const double p_log = p_.log_over_max(p, p_.source(row), scratch),
-                 q_log = q_.log_over_max(q, q_.source(row), scratch);
-    return divergence_of(p, q, p_log, q_log, sum);
+    const CallMath math = p_.math();
+    const double offset = offset_of(math, whole(p), whole(q));
+    TwoSum gaps, above, far;
+    for (const Block& block : blocks) {
+      const RowDifferences part = in_row(math, p, q, offset, block.p, block.q, block.differences);
+      gaps.add(part.gaps), above.add(part.above), far.add(part.far);
+    }
+    return divergence_of(math, p, q, offset, gaps, above, far.value());
   }
 
   Logits p_, q_;
@@ -89,21 +89,22 @@ void Divergence::run(double* out) {
   const Plan plan = p_.cut();
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
     for (std::size_t r = 0; r < rows && !p_.interrupted_; ++r) {
       std::vector<Block> blocks(p_.blocks_);
       p_.each_run(plan.threads, [&](std::size_t first, std::size_t last, Scratch& own) {
-        for (std::size_t b = first; b < last; ++b) look(r, b, blocks[b], own);
+        Scratch other;
+        for (std::size_t b = first; b < last; ++b) look(r, b, blocks[b], own, other);
       });
-      if (!p_.interrupted_) out[r] = finish(r, blocks, scratch);
+      if (!p_.interrupted_) out[r] = finish(blocks);
     }
     return;
   }
   p_.spread_runs(rows, p_.rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+    Scratch other;
     std::vector<Block> blocks(p_.blocks_);
     for (std::size_t r = first; r < last; ++r) {
-      for (std::size_t b = 0; b < blocks.size(); ++b) look(r, b, blocks[b] = {}, scratch);
-      out[r] = finish(r, blocks, scratch);
+      for (std::size_t b = 0; b < blocks.size(); ++b) look(r, b, blocks[b] = {}, scratch, other);
+      out[r] = finish(blocks);
     }
   });
 }

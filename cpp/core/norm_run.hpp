@@ -13,6 +13,8 @@ struct CallMath {
   double exp_scaled(double x, int ref) const { return all.exp_scaled(x, ref); }
   double exp_difference(double x) const { return all.exp_difference(x); }
   double log1p(double x) const { return all.log1p(x); }
+  double log(double x) const { return all.log(x); }
+  double above_tangent(double u) const { return all.above_tangent(u); }
   double peak_error(double max, int ref) const { return k.peak_error(max, ref); }
 };
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "algebra.hpp"
+#include "statistics.hpp"
 #include "vastmax/dtype.hpp"
 
 namespace vastmax {
@@ -120,8 +121,6 @@ struct DTypeKernels {
   void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);
   MassSums (*mass_sums[2])(Bytes x, std::size_t n, double max, double rate, double limit);
   void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
-  // Sum of e^x 2^-ref ((x - x_base) - (z - z_base)); both staged.
-  void (*divergence)(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum);
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
 
   // A row of a table of classes, of the dtype; what it meets is staged.
@@ -158,6 +157,9 @@ struct Kernels {
   double (*exp_difference)(double x);                       // e^x, x <= 0
   double (*log1p)(double x);                                // x >= 0
   double (*log)(double x);                                  // x finite, normal, > 0
+  double (*above_tangent)(double u);                        // e^-u - 1 + u, u > -700
+  // of float64 logits, staged, and what their normalisers have found; leaves the offset as it is
+  void (*differences)(Bytes x, Bytes z, std::size_t n, const Partial& p, const Partial& q, Differences& out);
   // draws [first, first + n) of a row; log q of one draw of each class
   void (*draw)(const Sampler&, const Draws&, std::size_t first, std::size_t n, std::int64_t* ids);
   void (*log_prob)(const Sampler&, const std::int64_t* ids, std::size_t n, double* log_q);

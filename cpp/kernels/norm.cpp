@@ -22,6 +22,7 @@ static double exp_scaled(double x, int ref) { return RowMath<double>::exp_scaled
 static double exp_difference(double x) { return RowMath<double>::exp_difference(x); }
 static double log1p_one(double x) { return RowMath<double>::log1p(x); }
 static double log_one(double x) { return RowMath<double>::log(x); }
+static double above_tangent(double u) { return RowMath<double>::above_tangent(u); }
 template <class F>
 static double peak_error(double max, int ref) {
   return RowMath<F>::peak_error(max, ref);
@@ -32,6 +33,7 @@ void fill_norm(Kernels& k) {
   k.exp_difference = exp_difference;
   k.log1p = log1p_one;
   k.log = log_one;
+  k.above_tangent = above_tangent;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
     constexpr Terms short_terms = sizeof(T) == 2 ? Terms::brief : Terms::exact;

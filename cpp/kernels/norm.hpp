@@ -28,6 +28,7 @@ struct RowMath {
   }
   VM_MEMBER static double exp_difference(double x) { return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500; }
   VM_MEMBER static double log1p(double x) { return Lanes<One>(vastmax::VM_ISA::log1p(splat<One>(x))).at[0]; }
+  VM_MEMBER static double above_tangent(double u) { return Lanes<One>(AboveTangent<One>()(splat<One>(u))).at[0]; }
   VM_MEMBER static double log(double x) { return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0]; }
 
   // A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put

@@ -3,7 +3,6 @@
 // limit, which are, and its part of a divergence.
 #include "kernels/fill.hpp"
 #include "kernels/norm_block.hpp"
-#include "simd/dot.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -92,36 +91,35 @@ static double rest_entropy(Bytes staged, std::size_t n, double max, int ref, Two
   return rest;
 }
 
-VM_INLINE void add_gaps(Dot (&sum)[2], int half, F64 term, F64 x, F64 z, F64 x_base, F64 z_base) {
-  const F64 zero = splat<F64>(0);
-  sum[half].add(term, select(term == zero, zero, (x - x_base) - (z - z_base)));
-}
-VM_INLINE void add_gaps(Dot (&sum)[2], F64 term, F64 x, F64 z, F64 x_base, F64 z_base) {
-  add_gaps(sum, 0, term, x, z, x_base, z_base);
-}
-VM_INLINE void add_gaps(Dot (&sum)[2], F32 term, F32 x, F32 z, F64 x_base, F64 z_base) {
-  F64 terms[2], xs[2], zs[2];
-  widen(term, terms[0], terms[1]);
-  widen(x, xs[0], xs[1]);
-  widen(z, zs[0], zs[1]);
-  for (int half = 0; half < 2; ++half) add_gaps(sum, half, terms[half], xs[half], zs[half], x_base, z_base);
-}
-
-template <class F>
-static void divergence(Bytes x, Bytes z, std::size_t n, double x_base, double z_base, int ref, TwoSum& sum) {
-  using V = wide<F>;
-  const V refs = splat<V>(static_cast<F>(ref));
-  Dot dot[2];
-  for (std::size_t i = 0; i < n; i += V::lanes) {
-    const std::size_t left = n - i < V::lanes ? n - i : V::lanes, at = i * sizeof(F);
-    const V v = load_first<V>(x + at, left, -Number<F>::infinity, type<F>);
-    add_gaps(dot, exp_terms<Terms::exact>(v, refs), v, load_first<V>(z + at, left, 0, type<F>), splat<F64>(x_base),
-             splat<F64>(z_base));
-  }
-  sum = fold(dot);
+static void differences(Bytes x, Bytes z, std::size_t n, const Partial& p, const Partial& q, Differences& out) {
+  const double x_base = base_of(p.max) - shift_of(p.max), z_base = base_of(q.max) - shift_of(q.max);
+  Sum<F64> gaps, far;
+  const auto above = [&]<class W>(std::size_t i, std::size_t left, const W*) __attribute__((always_inline)) {
+    const W none = splat<W>(-infinity), unit = splat<W>(unlifted);
+    const W v = load_up_to<W>(x + i * sizeof(double), left, -infinity, type<double>),
+            w = load_up_to<W>(z + i * sizeof(double), left, -infinity, type<double>);
+    const W term = exp_terms<Terms::exact>(v, splat<W>(p.ref));
+    const W apart = Difference<W>(v, w).less({splat<W>(x_base), splat<W>(z_base)}) - splat<W>(out.offset);
+    const auto counts = splat<W>(0) < term, near = not_less(select(counts, apart, none), splat<W>(least_gap));
+    const W gap = keep(counts, term * (apart * unit));
+    VM_UNROLL(4)
+    for (int j = 0; j < W::K / F64::K; ++j) gaps.add(part<F64>(gap, j));
+    if (bits(near) != ~std::uint64_t{0} >> (64 - W::lanes)) {
+      const W others = exp_terms<Terms::exact>(select(near, none, w), splat<W>(q.ref));
+      VM_UNROLL(4)
+      for (int j = 0; j < W::K / F64::K; ++j) far.add(part<F64>(others, j));
+    }
+    const W height = select(near, through(AboveTangent<PerPiece<W>>(), apart), apart - splat<W>(1));
+    return keep(counts, term * (height * unit));
+  };
+  out.above = sum_of<F64>(n, above);
+  out.gaps = fold(gaps.low, splat<F64>(0));
+  out.gaps.low += fold(gaps.high, splat<F64>(0)).value();  // apart: not a number where a gap is infinite
+  out.far = fold(far.low, far.high).value();
 }
 
 void fill_row_stats(Kernels& k) {
+  k.differences = differences;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
     to.norm_gaps[0] = norm_gaps<T>, to.norm_gaps[1] = norm_gaps<F>;
@@ -129,7 +127,6 @@ void fill_row_stats(Kernels& k) {
     to.count_from[0] = count_from<T>, to.count_from[1] = count_from<F>;
     to.mark_from[0] = mark_from<T>, to.mark_from[1] = mark_from<F>;
     to.lane_max[0] = lane_max<T>, to.lane_max[1] = lane_max<F>;
-    to.divergence = divergence<F>;
   });
 }
 

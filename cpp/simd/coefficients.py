@@ -58,6 +58,7 @@ def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
 
 TABLES = [  # name, what it approximates, function, weight (relative error of the result), interval, degree for float and double
     ("exp_tail", "(e^r - 1 - r) / r^2", exp_tail, lambda r: (r**2 + mp.mpf(10) ** -30) / mp.exp(r), (-HALF, HALF), {"float": 4, "double": 9}),
+    ("exp_curve", "(e^r - 1 - r) / r^2 as a result of its own", exp_tail, lambda r: 1 / exp_tail(r), (-HALF, HALF), {"double": 10}),
     ("exp_short", "(e^r - 1) / r, enough for 16-bit results", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 2}),
     ("exp_medium", "(e^r - 1) / r, enough for 16-bit results that are rounded correctly but for one in a thousand", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 4}),
     ("log1p_slope", "log(1 + e) / e, e in [0, 1], for the same", log1p_slope, lambda e: e / (mp.log1p(e) + mp.mpf(10) ** -30), (mp.mpf(10) ** -12, mp.mpf(1)), {"float": 7}),

@@ -143,6 +143,33 @@ struct ExpPair : PowerOfTwo<V> {
   }
 };
 
+// e^-u - 1 + u, how far e^-u is above its tangent at 0, to full relative accuracy where that is small.  u > -700
+template <class V>
+struct AboveTangent {
+  VM_MEMBER V operator()(V u) const {
+    using N = Number<double>;
+    const V a = max(negate(u), splat<V>(-50));  // beyond, e^-u does not show
+    const Reduced<V> at = reduce(a, splat<V>(N::integer));
+    const V r = nfma(at.k, splat<V>(N::ln2_low), at.r), one = splat<V>(1);
+    const V unit = shift_exponent(one, at.rounded);  // e^-u = unit (1 + r + r^2 curve)
+    return fma(unit * (r * r), polynomial<Coefficients<double>::exp_curve>(r), (unit - one) + fma(unit, r, u));
+  }
+};
+
+// x - z less the same of two others, which are finite.
+template <class V>
+struct Difference {
+  V whole, low;
+  VM_MEMBER Difference(V x, V z) : whole(x - z) {
+    const V part = whole - x;
+    low = (x - (whole - part)) - (z + part);
+  }
+  VM_MEMBER V less(const Difference& other) const {
+    const V high = whole - other.whole;
+    return high + keep(abs(whole) < splat<V>(Number<typename V::scalar>::infinity), low - other.low);
+  }
+};
+
 // log(1 + e^-a), kept in parts so that adding to it rounds once.  Below e^-a = 1/2 it is 2^k times a polynomial in the
 // mantissa, small as it may be; from there on log 2 + log(1 + f) with f = (e^-a - 1) / 2, exact.  Both are a first
 // term plus -square / 2, which carries most of the rest, plus the rest of the series.

@@ -64,7 +64,7 @@ void kl_divergence(const ConstView& p, const ConstView& q, double* out, const Ex
   const std::int64_t count = a.shape.count, tiles = tiles_of(a.shape.n, sizeof(double));
   if (count == 0) return;
   const Workspace<TilePart> p_parts(count * tiles, exec.stream, op), q_parts(count * tiles, exec.stream, op);
-  const Workspace<TwoSum> differences(count * tiles, exec.stream, op);
+  const Workspace<Differences> differences(count * tiles, exec.stream, op);
   divergence_tiles(p.dtype, rows.dense(a.x) && rows.dense(a.second), a, tiles, p_parts.data(), q_parts.data(),
                    differences.data(), exec.stream);
   divergence_finish(a.shape, tiles, p_parts.data(), q_parts.data(), differences.data(), out, exec.stream);

@@ -56,8 +56,20 @@ class Team {
     return best;
   }
 
+  // What the first thread has, for all of them.
+  VM_MEMBER static double told(double value) {
+    if constexpr (by_block) {
+      sync_block();
+      if (first()) scratch().told = value;
+      sync_block();
+      value = scratch().told;
+    }
+    return value;
+  }
+
   struct Scratch {
     MergeScratch merge;
+    double told;
     Entry best[slots];
   };
 

@@ -128,9 +128,9 @@ void stats_top(DType, bool plain, const StatsOperands&, std::int64_t tiles, cons
 
 // second: the logits of q
 void divergence_tiles(DType, bool plain, const RowOperands&, std::int64_t tiles, TilePart* p, TilePart* q,
-                      TwoSum* differences, const Stream&);
+                      Differences* differences, const Stream&);
 void divergence_finish(const Shape&, std::int64_t tiles, const TilePart* p, const TilePart* q,
-                       const TwoSum* differences, double* out, const Stream&);
+                       const Differences* differences, double* out, const Stream&);
 
 void dot_tiles(Op, DType, bool plain, const RowOperands&, std::int64_t tiles, TwoSum* parts, const Stream&);
 void dot_finish(const RowOperands&, std::int64_t tiles, const TwoSum* parts, RowParams* rows, const Stream&);

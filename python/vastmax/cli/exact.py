@@ -143,6 +143,22 @@ def entropy(z: Long) -> Truth:
     return _itself(np.log1p(row.rest)[..., 0] + gaps / row.exp.sum(-1))
 
 
+def kl_divergence(x: Long, z: Long) -> Truth:
+    """Return sum p u, u = log p - log q, of logits x and z; errors count in the larger of it and its largest term.
+
+    It is computed as sum p (e^-u - 1 + u), whose terms do not cancel.
+    """
+    log_p = log_softmax(x).value
+    p, u = np.exp(log_p), log_p - log_softmax(z).value
+    near = np.where(np.abs(u) < 0.25, u, 0)
+    series = np.zeros_like(u)
+    for k in range(16, 1, -1):
+        series = (1 - near * series) / k  # 1/k - u/(k (k + 1)) + ...
+    above = np.where(near == u, near * near * series, np.expm1(-u) + u)
+    value = (p * above).sum(-1)
+    return Truth(value, np.maximum(value, np.abs(p * u).max(-1)))
+
+
 def softplus(x: Long) -> Truth:
     """Return log(1 + exp(x))."""
     return _itself(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))

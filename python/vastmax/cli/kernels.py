@@ -272,6 +272,14 @@ def _losses_and_statistics() -> list[Kernel]:
             _ULP_8,
             special=False,
         ),
+        Kernel(
+            "kl_divergence",
+            lambda x, g: (x, (x.astype(np.float64) + g.astype(np.float64) / 64).astype(x.dtype)),
+            lambda axis, x, z: np.asarray(vastmax.kl_divergence(x, z, axis)),
+            _of_values(exact.kl_divergence),
+            _ULP_8,
+            special=False,
+        ),
     ]
 
 
