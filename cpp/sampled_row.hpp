@@ -17,7 +17,7 @@ struct Seen {
 };
 
 // -inf less -inf would be NaN.
-VM_SHARED double base_of(double max) { return max == -infinity ? 0 : max; }
+VM_SHARED double weighed_from(double max) { return max == -infinity ? 0 : max; }
 
 template <class Math>
 class SampledRow {

@@ -118,7 +118,7 @@ class SampledRun : ClassRows {
     if (max > before && before > -infinity) k_.scale_row(all_.exp_difference(before - max), features(), sum);
     alignas(64) std::byte e[tile * sizeof(double)];
     std::memcpy(e, z, n * item());
-    k_.weigh_draws(e, nullptr, n, base_of(max));
+    k_.weigh_draws(e, nullptr, n, weighed_from(max));
     for (std::size_t j = 0; j < n; ++j)
       if (const double weight = load_staged(e + j * item(), table_.dtype); weight != 0)
         k_.add_row(at(ids[j]), weight, features(), sum);
@@ -134,7 +134,7 @@ class SampledRun : ClassRows {
       factor = row_of(row).scale();
     } else {
       seen.nan = seen.max == infinity && has_nan(z, n);
-      const DrawWeights weights = k_.weigh_draws(z, shares, n, base_of(seen.max));
+      const DrawWeights weights = k_.weigh_draws(z, shares, n, weighed_from(seen.max));
       seen.sum = weights.sum, seen.squares = weights.squares;
       factor = row_of(row).weigh(seen);
     }

@@ -26,7 +26,7 @@ class Terms {
  public:
   VM_MEMBER explicit Terms(bool questions) : questions_(questions), exp_(splat<V>(0)) {}
   VM_MEMBER V operator()(V z, double max) const {
-    return questions_ ? Sigmoid<V, false>(1)(z) : exp_(z - splat<V>(static_cast<F>(base_of(max))));
+    return questions_ ? Sigmoid<V, false>(1)(z) : exp_(z - splat<V>(static_cast<F>(weighed_from(max))));
   }
   VM_MEMBER static double question(V z) { return static_cast<double>(Softplus<V, false>(1)(z).piece[0].v); }
   VM_MEMBER bool questions() const { return questions_; }
