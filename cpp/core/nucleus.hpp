@@ -6,7 +6,6 @@
 // it. What a sample misses, radix select of the row finds.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <map>
 #include <numeric>
@@ -56,12 +55,12 @@ class Nucleus : protected TopRun {
   std::optional<Cut> quick(const Row& row, double given) {
     const Total total = given > 0 ? Total{given * 0x1p62, total_error} : Total{sums(row, INFINITY).all, 0};
     const Range all{least_needed(row, total), INFINITY};
-    if (share_from(row, all.least) <= 0.0625)
+    if (n_ <= 2 * block_ || share_from(row, all.least) <= 0.0625)
       if (const auto cut = in_start<F>(row, all, total)) return cut;
     const Guess guess = sampled<F>(row, all.least);
     if (guess.heads <= 0.25)
       if (const auto cut = in_start<F>(row, guess.start, total)) return cut;
-    if (const auto cut = in_bracket<F>(row, guess.bracket)) return cut;
+    if (const auto cut = guess.tied ? in_ties<F>(row, guess.border) : in_bracket<F>(row, guess.bracket)) return cut;
     return in_start<F>(row, all, total);
   }
 
@@ -89,6 +88,37 @@ class Nucleus : protected TopRun {
     if (!listed(row, range, n_ / 4, list)) return std::nullopt;
     const MassSums exact = sums(row, range.below);
     return reached(row, list, range, exact.above, {exact.all, 0}).cut();
+  }
+
+  // The border, if it lies among logits that equal one number.
+  template <class F>
+  std::optional<Cut> in_ties(const Row& row, double value) {
+    const double next = Top::next_above(dtype_, value);
+    const MassSums exact = sums(row, next);
+    std::byte number[sizeof(double)];
+    store_number(number, reduced(dtype_), value);
+    std::uint64_t each = 0;
+    weights(row.weigh, number, 1, &each);
+    const double left = row.p * exact.all - exact.above;
+    if (!(left > 0) || each == 0) return std::nullopt;
+    Mass rank = std::max<Mass>(1, (mass(left) + each - 1) / each);
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      if (row.largest[b] < value) continue;
+      const Piece x = piece(row.s, b * block_, length(b), row.scratch);
+      Marks marks;
+      const std::size_t ties = k_.mark_between[x.staged](x.x, length(b), value, next, marks);
+      if (rank <= ties)
+        return Cut{value, static_cast<std::int64_t>(b * block_ + nth(marks, static_cast<std::size_t>(rank)))};
+      rank -= ties;
+    }
+    return std::nullopt;
+  }
+  static std::size_t nth(Marks& marks, std::size_t rank) {
+    std::size_t w = 0;
+    for (; rank > static_cast<std::size_t>(std::popcount(marks[w])); ++w)
+      rank -= static_cast<std::size_t>(std::popcount(marks[w]));
+    for (; rank > 1; --rank) marks[w] &= marks[w] - 1;
+    return w * 64 + static_cast<std::size_t>(std::countr_zero(marks[w]));
   }
 
   // The border, if it lies in a list of that range.
@@ -190,30 +220,43 @@ class Nucleus : protected TopRun {
   }
 
   // What a sample says: where the border lies but for bad luck, three standard deviations about the share p of its
-  // mass; and a start of the order that should hold the nucleus, with its share of the classes.
+  // mass; a start of the order that should hold the nucleus, with its share of the classes; a number that should be at
+  // the border, and whether many equal it.
   struct Guess {
     Range bracket, start;
-    double heads;
+    double heads, border;
+    bool tied;
   };
   template <class F>
   Guess sampled(const Row& row, double least) const {
-    const double width = (row.weigh.max - least) / (bins - 1);
-    Sample sample;
+    std::vector<F> value;
+    std::vector<double> mass;
     each_sample(row, 4, [&](Bytes x, std::size_t n) {
-      alignas(64) double mass[64];
-      k_.masses(x, n, row.weigh.max, row.weigh.rate, mass);
-      for (std::size_t i = 0; i < n; ++i) {
-        const double z = load_number(x + i * sizeof(F), reduced(dtype_));
-        sample.add(z > least ? std::min(static_cast<std::size_t>((z - least) / width), bins - 1) : 0,
-                   mass[i] * 0x1p-62);
-      }
+      const std::size_t at = value.size();
+      value.resize(at + n), mass.resize(at + n);
+      std::memcpy(&value[at], x, n * sizeof(F));
+      k_.masses(x, n, row.weigh.max, row.weigh.rate, &mass[at]);
     });
+    double low = row.weigh.max;
+    for (const F z : value) low = std::min(low, std::max(least, static_cast<double>(z)));
+    const double width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min());
+    const auto bin_of = [&](F z) {
+      return z > low ? std::min(static_cast<std::size_t>((z - low) / width), bins - 1) : 0;
+    };
+    Sample sample;
+    for (std::size_t i = 0; i < value.size(); ++i) sample.add(bin_of(value[i]), mass[i] * 0x1p-62);
     const auto edge = [&](std::size_t bin) {
       if (bin == bins) return static_cast<double>(INFINITY);
-      return bin == 0 ? least : static_cast<double>(static_cast<F>(least + static_cast<double>(bin) * width));
+      return bin == 0 ? least : static_cast<double>(static_cast<F>(low + static_cast<double>(bin) * width));
     };
-    const auto [low, high, start] = sample.around(row.p);
-    return {{edge(low), edge(high)}, {edge(start), INFINITY}, sample.share_from(start)};
+    const Sample::Bounds at = sample.around(row.p);
+    const auto border = std::ranges::find(value, at.border, bin_of);
+    const auto ties = static_cast<std::size_t>(std::ranges::count(value, border == value.end() ? NAN : *border));
+    return {{edge(at.low), edge(at.high)},
+            {edge(at.start), INFINITY},
+            sample.share_from(at.start),
+            border == value.end() ? NAN : static_cast<double>(*border),
+            ties > 16 + value.size() / 64};
   }
 
   static constexpr std::size_t bins = 1024;
@@ -229,7 +272,10 @@ class Nucleus : protected TopRun {
       return of(bin) / std::max(1.0, of(0));
     }
     // Bins between which the border lies, and from which on twice as many are as it should need.
-    std::array<std::size_t, 3> around(double p) const {
+    struct Bounds {
+      std::size_t low, high, start, border;
+    };
+    Bounds around(double p) const {
       const double total = std::accumulate(mass.begin(), mass.end(), 0.0),
                    squares = std::accumulate(square.begin(), square.end(), 0.0);
       double through = 0, above = 0, heads = 0;
@@ -241,10 +287,11 @@ class Nucleus : protected TopRun {
       while (at > 0 && through + mass[at - 1] < p * total - spread()) down();
       high = at;
       while (at > 0 && through < p * total) down();
+      const std::size_t border = at;
       start = at;
       for (double more = 0; start > 0 && more <= heads; more += count[start]) --start;
       while (at > 0 && through < p * total + spread()) down();
-      return {at, high, start};
+      return {at, high, start, border};
     }
   };
 };

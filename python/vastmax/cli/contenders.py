@@ -84,7 +84,7 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
 
 def _some(x: Array, axis: int) -> int:
     """Return how many of the largest are wanted."""
-    return min(TOP_K, x.shape[axis])
+    return min(TOP_K, int(x.shape[axis]))
 
 
 def _target(x: Array, axis: int) -> Array:
