@@ -51,12 +51,16 @@ class Nucleus : protected TopRun {
 
   static Mass mass(double units) { return static_cast<Mass>(units + 0.5); }
 
+  bool small() const { return n_ <= 2 * block_; }
+
   template <class F>
   std::optional<Cut> quick(const Row& row, double given) {
     const Total total = given > 0 ? Total{given * 0x1p62, total_error} : Total{sums(row, INFINITY).all, 0};
-    const Range all{least_needed(row, total), INFINITY};
-    if (n_ <= 2 * block_ || share_from(row, all.least) <= 0.0625)
+    const Range all{least_needed(row, total, 1), INFINITY}, likely{least_needed(row, total, 16), INFINITY};
+    if (small())
       if (const auto cut = in_start<F>(row, all, total)) return cut;
+    if (share_from(row, likely.least) <= 0.0625)
+      if (const auto cut = in_start<F>(row, likely, total)) return cut;
     const Guess guess = sampled<F>(row, all.least);
     if (guess.heads <= 0.25)
       if (const auto cut = in_start<F>(row, guess.start, total)) return cut;
@@ -67,18 +71,23 @@ class Nucleus : protected TopRun {
   template <class F>
   std::optional<Cut> in_start(const Row& row, const Range& range, const Total& total) {
     List<F> list;
-    if (!listed(row, range, n_ / 2, list)) return std::nullopt;
+    if (!listed(row, range, small() ? n_ : n_ / 2, list)) return std::nullopt;
     Reached found = reached(row, list, range, 0, total);
     if (!found.certain && found.possible && total.error > 0)
       found = reached(row, list, range, 0, {sums(row, INFINITY).all, 0});
-    if (found.certain) offer(list, found.at, row.kept);
+    if (found.certain && list.size() <= 2 * most_few) offer(list, found.at, row.kept);
     return found.cut();
   }
   template <class F>
   static void offer(const List<F>& list, const Cut& cut, Kept& kept) {
-    for (std::size_t i = 0; i < list.size() && kept.entries.size() <= most_few; ++i)
-      if (const Entry e{static_cast<double>(list.number[i]), list.index[i]}; cut.keeps(e.value, e.index))
-        kept.entries.push_back(e);
+    kept.entries.resize(list.size());
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {  // without a branch
+      const Entry e{static_cast<double>(list.number[i]), list.index[i]};
+      kept.entries[count] = e;
+      count += cut.keeps(e.value, e.index);
+    }
+    kept.entries.resize(count);
     kept.listed = kept.entries.size() <= most_few;
     if (!kept.listed) kept.entries.clear();
   }
@@ -138,9 +147,10 @@ class Nucleus : protected TopRun {
             wanted > margin && b.total >= mass(wanted) + off && b.needed > off && b.weight - b.needed >= off, b.cut};
   }
 
-  // A little below max + log((1 - p) total / n) / rate.
-  double least_needed(const Row& row, const Total& total) const {
-    const double share = (1 - row.p) / static_cast<double>(n_),
+  // A little below max + log((1 - p) total / n) / rate.  What is left out there has far less than n times its largest
+  // mass: so many `times` less, one may guess.
+  double least_needed(const Row& row, const Total& total, double times) const {
+    const double share = (1 - row.p) / static_cast<double>(n_) * times,
                  gap = (all_.log(total.value * 0x1p-62) + all_.log(share) - 2 * total_error) / row.weigh.rate,
                  max = row.weigh.max, least = max + gap - 0x1p-50 * (std::abs(max) - gap);
     return -Top::next_above(dtype_, dtype_ == DType::float64 ? -least : static_cast<float>(-least));
@@ -239,9 +249,10 @@ class Nucleus : protected TopRun {
     });
     double low = row.weigh.max;
     for (const F z : value) low = std::min(low, std::max(least, static_cast<double>(z)));
-    const double width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min());
+    const double width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min()),
+                 a_number = 1 / width;
     const auto bin_of = [&](F z) {
-      return z > low ? std::min(static_cast<std::size_t>((z - low) / width), bins - 1) : 0;
+      return z > low ? std::min(static_cast<std::size_t>((z - low) * a_number), bins - 1) : 0;
     };
     Sample sample;
     for (std::size_t i = 0; i < value.size(); ++i) sample.add(bin_of(value[i]), mass[i] * 0x1p-62);
