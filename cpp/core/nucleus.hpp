@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <map>
-#include <numeric>
 #include <optional>
 
 #include "core/top_run.hpp"
@@ -196,7 +195,8 @@ class Nucleus : protected TopRun {
     const std::size_t n = length(block), first = block * block_, before = list.size();
     const Bytes x = numbers(row.s, first, n, scratch);
     Marks marks;
-    const std::size_t count = k_.mark_between[1](x, n, range.least, range.below, marks);
+    const std::size_t count = range.below == INFINITY ? k_.mark_from[1](x, n, range.least, false, marks)
+                                                      : k_.mark_between[1](x, n, range.least, range.below, marks);
     list.number.resize(before + count), list.index.resize(before + count);
     std::size_t to = before;
     for (std::size_t w = 0; w < (n + 63) / 64; ++w)
@@ -247,60 +247,73 @@ class Nucleus : protected TopRun {
       std::memcpy(&value[at], x, n * sizeof(F));
       k_.masses(x, n, row.weigh.max, row.weigh.rate, &mass[at]);
     });
-    double low = row.weigh.max;
-    for (const F z : value) low = std::min(low, std::max(least, static_cast<double>(z)));
-    const double width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min()),
-                 a_number = 1 / width;
-    const auto bin_of = [&](F z) {
-      return z > low ? std::min(static_cast<std::size_t>((z - low) * a_number), bins - 1) : 0;
+    const double low = std::max(least, smallest(value)),
+                 width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min());
+    if (!(width < INFINITY)) return {{least, INFINITY}, {least, INFINITY}, 1, NAN, false};
+    const double a_number = 1 / width;
+    const auto bin_of = [&](F z) {  // without a branch
+      return static_cast<std::size_t>(std::clamp((z - low) * a_number, 0.0, static_cast<double>(bins - 1)));
     };
     Sample sample;
     for (std::size_t i = 0; i < value.size(); ++i) sample.add(bin_of(value[i]), mass[i] * 0x1p-62);
+    const Sample::Bounds at = sample.around(row.p);
     const auto edge = [&](std::size_t bin) {
       if (bin == bins) return static_cast<double>(INFINITY);
       return bin == 0 ? least : static_cast<double>(static_cast<F>(low + static_cast<double>(bin) * width));
     };
-    const Sample::Bounds at = sample.around(row.p);
-    const auto border = std::ranges::find(value, at.border, bin_of);
-    const auto ties = static_cast<std::size_t>(std::ranges::count(value, border == value.end() ? NAN : *border));
-    return {{edge(at.low), edge(at.high)},
-            {edge(at.start), INFINITY},
-            sample.share_from(at.start),
-            border == value.end() ? NAN : static_cast<double>(*border),
-            ties > 16 + value.size() / 64};
+    Guess guess{{edge(at.low), edge(at.high)}, {edge(at.start), INFINITY}, sample.share_from(at.start), NAN, false};
+    if (const std::size_t many = 16 + value.size() / 64; at.border < bins && sample.bin[at.border].count > many) {
+      const F border = *std::ranges::find(value, at.border, bin_of);
+      guess.border = border, guess.tied = static_cast<std::size_t>(std::ranges::count(value, border)) > many;
+    }
+    return guess;
+  }
+  template <class F>
+  static double smallest(const std::vector<F>& value) {
+    F least[8];
+    std::ranges::fill(least, std::numeric_limits<F>::infinity());
+    for (std::size_t i = 0; i < value.size(); ++i) least[i % 8] = value[i] < least[i % 8] ? value[i] : least[i % 8];
+    return *std::ranges::min_element(least);
   }
 
   static constexpr std::size_t bins = 1024;
   struct Sample {
-    std::vector<double> mass = std::vector<double>(bins), square = mass;
-    std::vector<std::uint32_t> count = std::vector<std::uint32_t>(bins);
+    struct Bin {
+      double mass = 0, square = 0;
+      std::size_t count = 0;
+    };
+    std::vector<Bin> bin = std::vector<Bin>(bins);
 
-    void add(std::size_t bin, double m) { mass[bin] += m, square[bin] += m * m, ++count[bin]; }
-    double share_from(std::size_t bin) const {
-      const auto of = [&](std::size_t from) {
-        return std::accumulate(count.begin() + static_cast<std::ptrdiff_t>(from), count.end(), 0.0);
-      };
-      return of(bin) / std::max(1.0, of(0));
+    void add(std::size_t at, double mass) {
+      Bin& to = bin[at];
+      to.mass += mass, to.square += mass * mass, ++to.count;
+    }
+    double share_from(std::size_t first) const {
+      std::size_t from = 0, all = 0;
+      for (std::size_t i = 0; i < bins; ++i) all += bin[i].count, from += i >= first ? bin[i].count : 0;
+      return static_cast<double>(from) / static_cast<double>(std::max<std::size_t>(all, 1));
     }
     // Bins between which the border lies, and from which on twice as many are as it should need.
     struct Bounds {
       std::size_t low, high, start, border;
     };
     Bounds around(double p) const {
-      const double total = std::accumulate(mass.begin(), mass.end(), 0.0),
-                   squares = std::accumulate(square.begin(), square.end(), 0.0);
-      double through = 0, above = 0, heads = 0;
+      double total = 0, squares = 0, through = 0, above = 0, heads = 0;
+      for (const Bin& each : bin) total += each.mass, squares += each.square;
       const auto spread = [&] {
         return 3 * std::sqrt((1 - p) * (1 - p) * above + p * p * std::max(0.0, squares - above));
       };
       std::size_t at = bins, high = bins, start = bins;
-      const auto down = [&] { --at, through += mass[at], above += square[at], heads += count[at]; };
-      while (at > 0 && through + mass[at - 1] < p * total - spread()) down();
+      const auto down = [&] {
+        const Bin& next = bin[--at];
+        through += next.mass, above += next.square, heads += static_cast<double>(next.count);
+      };
+      while (at > 0 && through + bin[at - 1].mass < p * total - spread()) down();
       high = at;
       while (at > 0 && through < p * total) down();
       const std::size_t border = at;
       start = at;
-      for (double more = 0; start > 0 && more <= heads; more += count[start]) --start;
+      for (double more = 0; start > 0 && more <= heads; more += static_cast<double>(bin[start].count)) --start;
       while (at > 0 && through < p * total + spread()) down();
       return {at, high, start, border};
     }

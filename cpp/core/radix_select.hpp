@@ -82,7 +82,7 @@ class Search {
       for (; bin > 0 && bins.mass[bin] < left; --bin) left -= bins.mass[bin];
       low_ = static_cast<Key>(low_ + (static_cast<Key>(bin) << shift));
       high_ = static_cast<Key>(low_ + std::min<Key>(high_ - low_, (Key{1} << shift) - 1));
-      if (low_ == high_ || bins.count[bin] <= most_listed) return settled(left, bins.count[bin]);
+      if (low_ == high_ || bins.count[bin] <= Numbers::most_sorted) return settled(left, bins.count[bin]);
     }
   }
 
@@ -90,7 +90,7 @@ class Search {
   using Keys = Ordinal<F>;
   using Key = typename Keys::Key;
   static constexpr int bin_bits = 10;
-  static constexpr std::size_t bin_count = std::size_t{1} << bin_bits, most_listed = 256;
+  static constexpr std::size_t bin_count = std::size_t{1} << bin_bits;
 
   struct Bins {
     Mass mass[bin_count] = {};
@@ -214,6 +214,7 @@ class RadixSelect : protected RowOrder {
   template <class F>
   struct OfRow {
     using Key = typename Ordinal<F>::Key;
+    static constexpr std::size_t most_sorted = 256;  // rather than read again
     RadixSelect& run;
     const Source& s;
     const Cut& within;
@@ -249,6 +250,7 @@ class RadixSelect : protected RowOrder {
   template <class F>
   struct OfList {
     using Key = typename Ordinal<F>::Key;
+    static constexpr std::size_t most_sorted = 48;
     const RadixSelect& run;
     const List<F>& list;
 
