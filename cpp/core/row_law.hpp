@@ -189,7 +189,8 @@ class RowLaw : protected CutRun {
       entries.insert(entries.end(), found.begin(), found.end());
     });
     row.kept.listed = count <= most && !interrupted_;
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
+    if (row.kept.listed && threads > 1)
+      std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
   }
 
   // Logits [start, start + n) as the row's terms see them; base: the largest of their block.
