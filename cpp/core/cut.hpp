@@ -29,7 +29,7 @@ struct Cut {
   double least = -infinity;
   std::int64_t last = std::numeric_limits<std::int64_t>::max();
 
-  bool keeps(double z, std::int64_t index) const { return z > least || (z == least && index <= last); }
+  bool keeps(double z, std::int64_t index) const { return (z > least) | ((z == least) & (index <= last)); }
   static Cut tighter(const Cut& a, const Cut& b) {
     if (a.least != b.least) return a.least > b.least ? a : b;
     return a.last < b.last ? a : b;

@@ -107,8 +107,8 @@ class CutRun : protected Nucleus {
 
   static void list_by_index(Kept& kept) {
     std::erase_if(kept.entries, [&](const Entry& e) { return !kept.cut.keeps(e.value, e.index); });
-    std::sort(kept.entries.begin(), kept.entries.end(),
-              [](const Entry& a, const Entry& b) { return a.index < b.index; });
+    const auto by_index = [](const Entry& a, const Entry& b) { return a.index < b.index; };
+    if (!std::ranges::is_sorted(kept.entries, by_index)) std::ranges::sort(kept.entries, by_index);
   }
 };
 

@@ -6,10 +6,8 @@
 // it. What a sample misses, radix select of the row finds.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <map>
-#include <numeric>
 #include <optional>
 
 #include "core/top_run.hpp"
@@ -52,34 +50,43 @@ class Nucleus : protected TopRun {
 
   static Mass mass(double units) { return static_cast<Mass>(units + 0.5); }
 
+  bool small() const { return n_ <= 2 * block_; }
+
   template <class F>
   std::optional<Cut> quick(const Row& row, double given) {
     const Total total = given > 0 ? Total{given * 0x1p62, total_error} : Total{sums(row, INFINITY).all, 0};
-    const Range all{least_needed(row, total), INFINITY};
-    if (share_from(row, all.least) <= 0.0625)
+    const Range all{least_needed(row, total, 1), INFINITY}, likely{least_needed(row, total, 16), INFINITY};
+    if (small())
       if (const auto cut = in_start<F>(row, all, total)) return cut;
+    if (share_from(row, likely.least) <= 0.0625)
+      if (const auto cut = in_start<F>(row, likely, total)) return cut;
     const Guess guess = sampled<F>(row, all.least);
     if (guess.heads <= 0.25)
       if (const auto cut = in_start<F>(row, guess.start, total)) return cut;
-    if (const auto cut = in_bracket<F>(row, guess.bracket)) return cut;
+    if (const auto cut = guess.tied ? in_ties<F>(row, guess.border) : in_bracket<F>(row, guess.bracket)) return cut;
     return in_start<F>(row, all, total);
   }
 
   template <class F>
   std::optional<Cut> in_start(const Row& row, const Range& range, const Total& total) {
     List<F> list;
-    if (!listed(row, range, n_ / 2, list)) return std::nullopt;
+    if (!listed(row, range, small() ? n_ : n_ / 2, list)) return std::nullopt;
     Reached found = reached(row, list, range, 0, total);
     if (!found.certain && found.possible && total.error > 0)
       found = reached(row, list, range, 0, {sums(row, INFINITY).all, 0});
-    if (found.certain) offer(list, found.at, row.kept);
+    if (found.certain && list.size() <= 2 * most_few) offer(list, found.at, row.kept);
     return found.cut();
   }
   template <class F>
   static void offer(const List<F>& list, const Cut& cut, Kept& kept) {
-    for (std::size_t i = 0; i < list.size() && kept.entries.size() <= most_few; ++i)
-      if (const Entry e{static_cast<double>(list.number[i]), list.index[i]}; cut.keeps(e.value, e.index))
-        kept.entries.push_back(e);
+    kept.entries.resize(list.size());
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {  // without a branch
+      const Entry e{static_cast<double>(list.number[i]), list.index[i]};
+      kept.entries[count] = e;
+      count += cut.keeps(e.value, e.index);
+    }
+    kept.entries.resize(count);
     kept.listed = kept.entries.size() <= most_few;
     if (!kept.listed) kept.entries.clear();
   }
@@ -89,6 +96,37 @@ class Nucleus : protected TopRun {
     if (!listed(row, range, n_ / 4, list)) return std::nullopt;
     const MassSums exact = sums(row, range.below);
     return reached(row, list, range, exact.above, {exact.all, 0}).cut();
+  }
+
+  // The border, if it lies among logits that equal one number.
+  template <class F>
+  std::optional<Cut> in_ties(const Row& row, double value) {
+    const double next = Top::next_above(dtype_, value);
+    const MassSums exact = sums(row, next);
+    std::byte number[sizeof(double)];
+    store_number(number, reduced(dtype_), value);
+    std::uint64_t each = 0;
+    weights(row.weigh, number, 1, &each);
+    const double left = row.p * exact.all - exact.above;
+    if (!(left > 0) || each == 0) return std::nullopt;
+    Mass rank = std::max<Mass>(1, (mass(left) + each - 1) / each);
+    for (std::size_t b = 0; b < blocks_; ++b) {
+      if (row.largest[b] < value) continue;
+      const Piece x = piece(row.s, b * block_, length(b), row.scratch);
+      Marks marks;
+      const std::size_t ties = k_.mark_between[x.staged](x.x, length(b), value, next, marks);
+      if (rank <= ties)
+        return Cut{value, static_cast<std::int64_t>(b * block_ + nth(marks, static_cast<std::size_t>(rank)))};
+      rank -= ties;
+    }
+    return std::nullopt;
+  }
+  static std::size_t nth(Marks& marks, std::size_t rank) {
+    std::size_t w = 0;
+    for (; rank > static_cast<std::size_t>(std::popcount(marks[w])); ++w)
+      rank -= static_cast<std::size_t>(std::popcount(marks[w]));
+    for (; rank > 1; --rank) marks[w] &= marks[w] - 1;
+    return w * 64 + static_cast<std::size_t>(std::countr_zero(marks[w]));
   }
 
   // The border, if it lies in a list of that range.
@@ -108,9 +146,10 @@ class Nucleus : protected TopRun {
             wanted > margin && b.total >= mass(wanted) + off && b.needed > off && b.weight - b.needed >= off, b.cut};
   }
 
-  // A little below max + log((1 - p) total / n) / rate.
-  double least_needed(const Row& row, const Total& total) const {
-    const double share = (1 - row.p) / static_cast<double>(n_),
+  // A little below max + log((1 - p) total / n) / rate.  What is left out there has far less than n times its largest
+  // mass: so many `times` less, one may guess.
+  double least_needed(const Row& row, const Total& total, double times) const {
+    const double share = (1 - row.p) / static_cast<double>(n_) * times,
                  gap = (all_.log(total.value * 0x1p-62) + all_.log(share) - 2 * total_error) / row.weigh.rate,
                  max = row.weigh.max, least = max + gap - 0x1p-50 * (std::abs(max) - gap);
     return -Top::next_above(dtype_, dtype_ == DType::float64 ? -least : static_cast<float>(-least));
@@ -156,7 +195,8 @@ class Nucleus : protected TopRun {
     const std::size_t n = length(block), first = block * block_, before = list.size();
     const Bytes x = numbers(row.s, first, n, scratch);
     Marks marks;
-    const std::size_t count = k_.mark_between[1](x, n, range.least, range.below, marks);
+    const std::size_t count = range.below == INFINITY ? k_.mark_from[1](x, n, range.least, false, marks)
+                                                      : k_.mark_between[1](x, n, range.least, range.below, marks);
     list.number.resize(before + count), list.index.resize(before + count);
     std::size_t to = before;
     for (std::size_t w = 0; w < (n + 63) / 64; ++w)
@@ -190,61 +230,92 @@ class Nucleus : protected TopRun {
   }
 
   // What a sample says: where the border lies but for bad luck, three standard deviations about the share p of its
-  // mass; and a start of the order that should hold the nucleus, with its share of the classes.
+  // mass; a start of the order that should hold the nucleus, with its share of the classes; a number that should be at
+  // the border, and whether many equal it.
   struct Guess {
     Range bracket, start;
-    double heads;
+    double heads, border;
+    bool tied;
   };
   template <class F>
   Guess sampled(const Row& row, double least) const {
-    const double width = (row.weigh.max - least) / (bins - 1);
-    Sample sample;
+    std::vector<F> value;
+    std::vector<double> mass;
     each_sample(row, 4, [&](Bytes x, std::size_t n) {
-      alignas(64) double mass[64];
-      k_.masses(x, n, row.weigh.max, row.weigh.rate, mass);
-      for (std::size_t i = 0; i < n; ++i) {
-        const double z = load_number(x + i * sizeof(F), reduced(dtype_));
-        sample.add(z > least ? std::min(static_cast<std::size_t>((z - least) / width), bins - 1) : 0,
-                   mass[i] * 0x1p-62);
-      }
+      const std::size_t at = value.size();
+      value.resize(at + n), mass.resize(at + n);
+      std::memcpy(&value[at], x, n * sizeof(F));
+      k_.masses(x, n, row.weigh.max, row.weigh.rate, &mass[at]);
     });
+    const double low = std::max(least, smallest(value)),
+                 width = std::max((row.weigh.max - low) / (bins - 1), std::numeric_limits<double>::min());
+    if (!(width < INFINITY)) return {{least, INFINITY}, {least, INFINITY}, 1, NAN, false};
+    const double a_number = 1 / width;
+    const auto bin_of = [&](F z) {  // without a branch
+      return static_cast<std::size_t>(std::clamp((z - low) * a_number, 0.0, static_cast<double>(bins - 1)));
+    };
+    Sample sample;
+    for (std::size_t i = 0; i < value.size(); ++i) sample.add(bin_of(value[i]), mass[i] * 0x1p-62);
+    const Sample::Bounds at = sample.around(row.p);
     const auto edge = [&](std::size_t bin) {
       if (bin == bins) return static_cast<double>(INFINITY);
-      return bin == 0 ? least : static_cast<double>(static_cast<F>(least + static_cast<double>(bin) * width));
+      return bin == 0 ? least : static_cast<double>(static_cast<F>(low + static_cast<double>(bin) * width));
     };
-    const auto [low, high, start] = sample.around(row.p);
-    return {{edge(low), edge(high)}, {edge(start), INFINITY}, sample.share_from(start)};
+    Guess guess{{edge(at.low), edge(at.high)}, {edge(at.start), INFINITY}, sample.share_from(at.start), NAN, false};
+    if (const std::size_t many = 16 + value.size() / 64; at.border < bins && sample.bin[at.border].count > many) {
+      const F border = *std::ranges::find(value, at.border, bin_of);
+      guess.border = border, guess.tied = static_cast<std::size_t>(std::ranges::count(value, border)) > many;
+    }
+    return guess;
+  }
+  template <class F>
+  static double smallest(const std::vector<F>& value) {
+    F least[8];
+    std::ranges::fill(least, std::numeric_limits<F>::infinity());
+    for (std::size_t i = 0; i < value.size(); ++i) least[i % 8] = value[i] < least[i % 8] ? value[i] : least[i % 8];
+    return *std::ranges::min_element(least);
   }
 
   static constexpr std::size_t bins = 1024;
   struct Sample {
-    std::vector<double> mass = std::vector<double>(bins), square = mass;
-    std::vector<std::uint32_t> count = std::vector<std::uint32_t>(bins);
+    struct Bin {
+      double mass = 0, square = 0;
+      std::size_t count = 0;
+    };
+    std::vector<Bin> bin = std::vector<Bin>(bins);
 
-    void add(std::size_t bin, double m) { mass[bin] += m, square[bin] += m * m, ++count[bin]; }
-    double share_from(std::size_t bin) const {
-      const auto of = [&](std::size_t from) {
-        return std::accumulate(count.begin() + static_cast<std::ptrdiff_t>(from), count.end(), 0.0);
-      };
-      return of(bin) / std::max(1.0, of(0));
+    void add(std::size_t at, double mass) {
+      Bin& to = bin[at];
+      to.mass += mass, to.square += mass * mass, ++to.count;
+    }
+    double share_from(std::size_t first) const {
+      std::size_t from = 0, all = 0;
+      for (std::size_t i = 0; i < bins; ++i) all += bin[i].count, from += i >= first ? bin[i].count : 0;
+      return static_cast<double>(from) / static_cast<double>(std::max<std::size_t>(all, 1));
     }
     // Bins between which the border lies, and from which on twice as many are as it should need.
-    std::array<std::size_t, 3> around(double p) const {
-      const double total = std::accumulate(mass.begin(), mass.end(), 0.0),
-                   squares = std::accumulate(square.begin(), square.end(), 0.0);
-      double through = 0, above = 0, heads = 0;
+    struct Bounds {
+      std::size_t low, high, start, border;
+    };
+    Bounds around(double p) const {
+      double total = 0, squares = 0, through = 0, above = 0, heads = 0;
+      for (const Bin& each : bin) total += each.mass, squares += each.square;
       const auto spread = [&] {
         return 3 * std::sqrt((1 - p) * (1 - p) * above + p * p * std::max(0.0, squares - above));
       };
       std::size_t at = bins, high = bins, start = bins;
-      const auto down = [&] { --at, through += mass[at], above += square[at], heads += count[at]; };
-      while (at > 0 && through + mass[at - 1] < p * total - spread()) down();
+      const auto down = [&] {
+        const Bin& next = bin[--at];
+        through += next.mass, above += next.square, heads += static_cast<double>(next.count);
+      };
+      while (at > 0 && through + bin[at - 1].mass < p * total - spread()) down();
       high = at;
       while (at > 0 && through < p * total) down();
+      const std::size_t border = at;
       start = at;
-      for (double more = 0; start > 0 && more <= heads; more += count[start]) --start;
+      for (double more = 0; start > 0 && more <= heads; more += static_cast<double>(bin[start].count)) --start;
       while (at > 0 && through < p * total + spread()) down();
-      return {at, high, start};
+      return {at, high, start, border};
     }
   };
 };

@@ -45,7 +45,8 @@ struct Ordinal {
   static constexpr Key sign = Key{1} << (8 * sizeof(Key) - 1), nan = ~Key{0};
   static Key of(F x) {
     const Key bits = std::bit_cast<Key>(x + F{0});
-    return std::isnan(x) ? nan : bits & sign ? static_cast<Key>(~bits) : bits | sign;
+    const Key flipped = static_cast<Key>(Key{0} - (bits >> (8 * sizeof(Key) - 1))) | sign;  // signs come as they like
+    return std::isnan(x) ? nan : bits ^ flipped;
   }
   static F number(Key key) { return std::bit_cast<F>(key & sign ? key ^ sign : static_cast<Key>(~key)); }
 };
@@ -73,15 +74,15 @@ class Search {
     low_ = Keys::of(static_cast<F>(least)), high_ = Keys::of(static_cast<F>(most));
     Mass left = 0;
     for (bool first = true;; first = false) {
-      const auto bins = std::make_unique<Bins>();
+      Bins bins;
       const int shift = std::max(0, static_cast<int>(std::bit_width(static_cast<Key>(high_ - low_))) - bin_bits);
-      fill(*bins, shift);
-      if (first) left = wanted.of(total_ = bins->total());
+      fill(bins, shift);
+      if (first) left = wanted.of(total_ = bins.total());
       std::size_t bin = static_cast<std::size_t>((high_ - low_) >> shift);
-      for (; bin > 0 && bins->mass[bin] < left; --bin) left -= bins->mass[bin];
+      for (; bin > 0 && bins.mass[bin] < left; --bin) left -= bins.mass[bin];
       low_ = static_cast<Key>(low_ + (static_cast<Key>(bin) << shift));
       high_ = static_cast<Key>(low_ + std::min<Key>(high_ - low_, (Key{1} << shift) - 1));
-      if (low_ == high_ || bins->count[bin] <= most_listed) return settled(left, bins->count[bin]);
+      if (low_ == high_ || bins.count[bin] <= Numbers::most_sorted) return settled(left, bins.count[bin]);
     }
   }
 
@@ -89,7 +90,7 @@ class Search {
   using Keys = Ordinal<F>;
   using Key = typename Keys::Key;
   static constexpr int bin_bits = 10;
-  static constexpr std::size_t bin_count = std::size_t{1} << bin_bits, most_listed = 256;
+  static constexpr std::size_t bin_count = std::size_t{1} << bin_bits;
 
   struct Bins {
     Mass mass[bin_count] = {};
@@ -116,15 +117,15 @@ class Search {
   void fill(Bins& bins, int shift) const {
     std::mutex mutex;
     numbers_.each_part([&](std::size_t first, std::size_t last, Scratch& scratch) {
-      const auto some = std::make_unique_for_overwrite<Weighed>();
+      Weighed some;
       const bool all = last - first == numbers_.blocks();
       const auto mine = all ? nullptr : std::make_unique<Bins>();
       Bins& to = all ? bins : *mine;
       for (std::size_t b = first; b < last; ++b) {
-        gather(b, *some, scratch);
-        for (std::size_t i = 0; i < some->found.count; ++i) {
-          const auto bin = static_cast<std::size_t>((Keys::of(some->found.number[i]) - low_) >> shift);
-          to.mass[bin] += some->weight[i], ++to.count[bin];
+        gather(b, some, scratch);
+        for (std::size_t i = 0; i < some.found.count; ++i) {
+          const auto bin = static_cast<std::size_t>((Keys::of(some.found.number[i]) - low_) >> shift);
+          to.mass[bin] += some.weight[i], ++to.count[bin];
         }
       }
       if (all) return;
@@ -135,7 +136,7 @@ class Search {
 
   // The class in the range, of `count`, at which the weights that are still wanted are reached.
   Border settled(Mass left, std::uint64_t count) const {
-    const auto some = std::make_unique_for_overwrite<Weighed>();
+    Weighed some;
     struct One {
       Entry entry;
       std::uint64_t weight;
@@ -143,9 +144,9 @@ class Search {
     std::vector<One> list;
     Scratch scratch;
     for (std::size_t b = 0; b < numbers_.blocks() && count > 0; ++b) {
-      gather(b, *some, scratch);
-      for (std::size_t i = 0; i < some->found.count; ++i, --count) {
-        const One one{{static_cast<double>(some->found.number[i]), some->found.index[i]}, some->weight[i]};
+      gather(b, some, scratch);
+      for (std::size_t i = 0; i < some.found.count; ++i, --count) {
+        const One one{{static_cast<double>(some.found.number[i]), some.found.index[i]}, some.weight[i]};
         if (low_ != high_)
           list.push_back(one);
         else if (one.weight >= left || count == 1)
@@ -213,6 +214,7 @@ class RadixSelect : protected RowOrder {
   template <class F>
   struct OfRow {
     using Key = typename Ordinal<F>::Key;
+    static constexpr std::size_t most_sorted = 256;  // rather than read again
     RadixSelect& run;
     const Source& s;
     const Cut& within;
@@ -248,6 +250,7 @@ class RadixSelect : protected RowOrder {
   template <class F>
   struct OfList {
     using Key = typename Ordinal<F>::Key;
+    static constexpr std::size_t most_sorted = 48;
     const RadixSelect& run;
     const List<F>& list;
 

@@ -119,7 +119,8 @@ class RowLaw : protected CutRun {
       const Partial& part = row.parts[block];
       const Terms terms = logits(s, row, start, n, part.max, scratch);
       k_.find_shares[terms.staged](terms.x, n, part.ref, shares, count, found);
-      for (std::size_t i = 0; i < count; ++i) ids[draws[i]] = static_cast<std::int64_t>(start + found[i]);
+      for (std::size_t i = 0; i < count; ++i)
+        ids[draws[i]] = static_cast<std::int64_t>(start + std::min<std::size_t>(found[i], n - 1));
     }
   }
 
@@ -189,7 +190,8 @@ class RowLaw : protected CutRun {
       entries.insert(entries.end(), found.begin(), found.end());
     });
     row.kept.listed = count <= most && !interrupted_;
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
+    if (row.kept.listed && threads > 1)
+      std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.index < b.index; });
   }
 
   // Logits [start, start + n) as the row's terms see them; base: the largest of their block.
@@ -297,8 +299,10 @@ class RowLaw : protected CutRun {
                 std::min(1 / row.temperature, std::numeric_limits<double>::max()), row.ends.data());
     double sum = 0;
     for (double& end : row.ends) end = sum += end;
-    row.where = 0;
-    while (entries[row.where].value != row.max) ++row.where;
+    const auto top = std::max_element(entries.begin(), entries.end(),
+                                      [](const Entry& a, const Entry& b) { return a.value < b.value; });
+    row.where = static_cast<std::size_t>(top - entries.begin());
+    row.valid = !entries.empty();  // unless somebody else writes the logits meanwhile
   }
 
   static constexpr double list_unit = 0x1p62;

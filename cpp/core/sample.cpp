@@ -21,22 +21,30 @@ class SampleRun : RowLaw {
     draws.row += s.row;
     return draws;
   }
-  double uniform(const Source& s, std::size_t draw) const {
-    return unit(random_bits(draws_of(s), Purpose::sample, static_cast<std::uint32_t>(draw / 2)).at[draw % 2]);
-  }
 
+  // Where draws [first, last) of the row fall; first is even.
+  void fall(const Source& s, const Row& row, std::size_t first, std::size_t last, std::span<Place> places) const {
+    const Draws draws = draws_of(s);
+    for (std::size_t d = first; d < last; d += 2) {
+      const Bits bits = random_bits(draws, Purpose::sample, static_cast<std::uint32_t>(d / 2));
+      places[d] = place(row.ends, unit(bits.at[0]));
+      if (d + 1 < last) places[d + 1] = place(row.ends, unit(bits.at[1]));
+    }
+  }
   // The row's draws, in the order of the blocks that they fall into.
   struct Sorted {
     std::vector<Place> places;
     std::vector<std::uint32_t> starts, order;
   };
-  Sorted sorted(const Source& s, const Row& row) const {
-    Sorted to{std::vector<Place>(sampling_.size), std::vector<std::uint32_t>(blocks_ + 1),
-              std::vector<std::uint32_t>(sampling_.size)};
-    for (std::size_t d = 0; d < sampling_.size; ++d) {
-      to.places[d] = place(row.ends, uniform(s, d));
-      ++to.starts[to.places[d].part];
-    }
+  Sorted sorted(const Source& s, const Row& row, int threads) {
+    const std::size_t size = sampling_.size;
+    Sorted to{std::vector<Place>(size), std::vector<std::uint32_t>(blocks_ + 1), std::vector<std::uint32_t>(size)};
+    if (threads > 1 && size > handful)
+      spread_runs(size, handful, threads,
+                  [&](std::size_t first, std::size_t last, Scratch&) { fall(s, row, first, last, to.places); });
+    else
+      fall(s, row, 0, size, to.places);
+    for (const Place& at : to.places) ++to.starts[at.part];
     std::exclusive_scan(to.starts.begin(), to.starts.end(), to.starts.begin(), std::uint32_t{0});
     for (std::size_t d = 0; d < sampling_.size; ++d)
       to.order[to.starts[to.places[d].part]++] = static_cast<std::uint32_t>(d);
@@ -57,17 +65,20 @@ class SampleRun : RowLaw {
   }
   void draw(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
     if (row.listed()) {
-      for (std::size_t d = 0; d < sampling_.size; ++d)
-        ids[d] = row.kept.entries[place(row.ends, uniform(s, d)).part].index;
+      std::vector<Place> places(sampling_.size);
+      fall(s, row, 0, places.size(), places);
+      for (std::size_t d = 0; d < places.size(); ++d) ids[d] = row.kept.entries[places[d].part].index;
       return;
     }
     if (sampling_.size == 1) {
-      const Place at = place(row.ends, uniform(s, 0));
+      Place at;
+      fall(s, row, 0, 1, {&at, 1});
       Fallen one;
       one.count = 1, one.draw[0] = 0, one.share[0] = at.share;
       return resolve(s, row, at.part, one, ids, scratch);
     }
-    const Sorted draws = sorted(s, row);
+    const Sorted draws = sorted(s, row, threads);
+    if (threads > 1 && interrupted_) return;
     if (threads == 1) {
       for (std::size_t b = 0; b < blocks_; ++b) resolve_block(s, row, draws, b, ids, scratch);
     } else {
@@ -84,7 +95,7 @@ class SampleRun : RowLaw {
     double g[block_length(DType::float32)];
   };
   std::uint64_t most_bits(double least) const {
-    if (!(least > 0)) return ~std::uint64_t{0};
+    if (!(least > 0x1p-30)) return ~std::uint64_t{0};
     return static_cast<std::uint64_t>(math().exp_difference(-least) * (0x1p64 * (1 + 0x1p-40))) + 1;
   }
   void offer(const Source& s, const Row& row, std::size_t block, Top& top, Noise& noise, Scratch& scratch) const {

@@ -136,7 +136,7 @@ TABLE = (
     Case("sample", (64, _VOCABULARY), "bfloat16", bars=(Bar("float32", 0.75),), peers=False),
     Case("sample", (1, 10_000_000)),
     *(
-        Case(op, (64, _VOCABULARY), bars=(Bar("logsumexp", 4),), peers=False)
+        Case(op, (64, _VOCABULARY), peers=False)
         for op in ("top_k_mask_logits", "top_p_mask_logits", "min_p_mask_logits")
     ),
     Case("softmax", (_VOCABULARY, 64), axis=0, bars=(Bar("last axis", 1.5),)),

@@ -86,8 +86,7 @@ def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
 
 def _some(x: Array, axis: int) -> int:
     """Return how many of the largest are wanted."""
-    classes: int = x.shape[axis]
-    return min(TOP_K, classes)
+    return min(TOP_K, int(x.shape[axis]))
 
 
 def _target(x: Array, axis: int) -> Array:
