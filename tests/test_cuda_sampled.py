@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import test_sampled_softmax as cpu
 import vastmax
-from guests import ByDlpack
+from guests import ByDlpack, filled
 from test_cuda_arrays import Library
 from test_sampled_softmax import B, D, S, V, problem
 
@@ -24,19 +24,28 @@ HOST = {name: getattr(vastmax, name) for name in ("sampled_softmax", "nce_loss")
 OF_ARRAYS = {"bias", "grad_output"}
 
 
-@pytest.fixture(autouse=True)
+def _simulated() -> bool:
+    return bool(pytest.importorskip("vastmax._cuda").simulated)
+
+
+@pytest.fixture
 def simulated() -> None:
-    if not pytest.importorskip("vastmax._cuda").simulated:
+    if not _simulated():
         pytest.skip("host memory is not device memory here")
 
 
 def guest(value: Any) -> Any:
+    """An array of another library where the machine takes memory of the host for its own, else a copy of our own."""
     if isinstance(value, tuple):
         return tuple(map(guest, value))
-    return ByDlpack(value) if isinstance(value, np.ndarray) and value.size else value
+    if not isinstance(value, np.ndarray) or value.size == 0:
+        return value
+    return ByDlpack(value) if _simulated() else filled(value, 0)
 
 
 def home(value: Any) -> Any:
+    if isinstance(value, ByDlpack):
+        return value.array
     return value.copy_to_host() if isinstance(value, vastmax.cuda.DeviceArray) else value
 
 
@@ -176,6 +185,7 @@ def test_every_length(share: str, features: int, dtype: Any) -> None:
     assert_alike(here, gpu, 1e-12 if np.dtype(dtype) == np.float64 else 2e-5 if np.dtype(dtype).itemsize == 4 else 1e-2)
 
 
+@pytest.mark.usefixtures("simulated")
 @pytest.mark.parametrize("offset", [1, 4])
 def test_a_table_off_a_boundary(offset: int) -> None:
     x, w, b, t = problem(np.float32)
@@ -195,6 +205,15 @@ def test_ragged_targets(share: str) -> None:
     options = {"bias": b, "sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 3}
     here, gpu = both(x, w, (ids, offsets), **options)
     assert_alike(here, gpu, 3e-6)
+
+
+@pytest.mark.parametrize(("share", "rows"), [("batch", S + B), ("row", B * S + B)])
+def test_explain(share: str, rows: int) -> None:
+    x, w, _, t = problem(np.float32)
+    options = {"sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share}
+    plan = vastmax.explain(HOST["sampled_softmax"], guest(x), guest(w), t, **options)
+    assert (plan.backend, plan.isa, plan.bytes) == ("cuda", "cuda", rows * D * 4)
+    assert f"{S} draws for" in plan.reason
 
 
 def test_groups_of_many_entries_are_summed_in_pieces() -> None:
@@ -276,18 +295,19 @@ def test_updates(share: str, dtype: Any) -> None:
     here = HOST["sampled_softmax"](x, w, t, **options)
     gpu = HOST["sampled_softmax"](guest(x), guest(w), guest(t), **options)
     for adagrad in (False, True):
-        one, other, state, other_state = w.copy(), w.copy(), np.ones(V), np.ones(V)
+        one, other, state, other_state = w.copy(), guest(w.copy()), np.ones(V), guest(np.ones(V))
         if adagrad:
             here.grad_weight.apply_adagrad_(one, state, lr=0.1)
-            gpu.grad_weight.apply_adagrad_(guest(other), guest(other_state), lr=0.1)
+            gpu.grad_weight.apply_adagrad_(other, other_state, lr=0.1)
         else:
             here.grad_weight.apply_sgd_(one, 0.1)
-            gpu.grad_weight.apply_sgd_(guest(other), 0.1)
+            gpu.grad_weight.apply_sgd_(other, 0.1)
         assert (one != w).any()
-        assert_allclose(other, one, rtol=0, atol=1e-3 if dtype == np.float16 else 1e-5)
-        assert_allclose(other_state, state, rtol=1e-4)
+        assert_allclose(home(other), one, rtol=0, atol=1e-3 if dtype == np.float16 else 1e-5)
+        assert_allclose(home(other_state), state, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("simulated")
 @pytest.mark.parametrize("name", ["torch", "cupy", "numba"])
 @pytest.mark.parametrize("share", ["batch", "row"])
 def test_arrays_and_products_of_the_library(monkeypatch: pytest.MonkeyPatch, name: str, share: str) -> None:
@@ -315,6 +335,7 @@ def test_arrays_and_products_of_the_library(monkeypatch: pytest.MonkeyPatch, nam
     assert (len(calls) > 3 and True in calls) == (share == "batch" and name != "numba")
 
 
+@pytest.mark.usefixtures("simulated")
 def test_what_the_gpu_refuses() -> None:
     x, w, b, t = problem(np.float32)
     options = {"sampler": vastmax.LogUniformSampler(V), "num_sampled": S}

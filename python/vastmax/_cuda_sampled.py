@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 _DRAWS_AT_ONCE = 1 << 20
 _LOGITS_BYTES = 16 << 20
 
+_HOW = {
+    "batch": "{} draws for all rows, gathered once; matrix products of the arrays' library, or plain ones",
+    "row": "{} draws for each row, which a warp reads from the table once",
+}
 _INT64 = np.dtype(np.int64)
 _ON_DEVICE: WeakKeyDictionary[Law, dict[int, Any]] = WeakKeyDictionary()
 
@@ -70,7 +74,8 @@ def run(
     scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
     outer = None if grad_output is None else _outer(site, grad_output, rows)
     source = _sampled._Source(op, options, size, rows)
-    site.chosen(rows, table.classes, table.weight.dtype)
+    met = len(targets.ids) + size * (1 if options.share == "batch" else rows)
+    site.chosen(rows, table.classes, table.weight.dtype, (met * table.row_bytes, _HOW[options.share].format(size)))
     batch = _Batch(site, kind, table, targets, scale, outer, correction, source)
     # A gradient that keeps the input keeps a copy: the caller may write to theirs before it is used.
     x = _Lent.of(site, given, table.kind, inputs, copied=options.need_grad and options.share == "row")

@@ -62,12 +62,12 @@ class Site:
         wish = wished_stream(op, self.device)
         self.stream = _guests.current_stream(self.guest, self.device) if wish is None else wish
 
-    def chosen(self, rows: int, classes: int, dtype: np.dtype[Any]) -> None:
-        """End the call here if `explain` asks; nothing has been written yet."""
+    def chosen(self, rows: int, classes: int, dtype: np.dtype[Any], table: tuple[int, str] | None = None) -> None:
+        """End the call here if `explain` asks; nothing has been written yet. `table` is that of `Planned`."""
         options = _config.current()
         if options.explaining:
             choice = choose(self.op, "cuda", options.device, rows, classes, dtype, absent=dict, measured=lambda: None)
-            raise Planned(self.op, "cuda", choice, rows, classes, dtype)
+            raise Planned(self.op, "cuda", choice, rows, classes, dtype, table)
 
     @property
     def rest(self) -> tuple[int, int, int]:

@@ -154,10 +154,10 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
 
 
 def _plan(call: Planned) -> Plan:
-    if call.choice.backend == "cuda":
-        return _gpu_plan(call)
     if call.table is not None:
         return _tiled_plan(call, *call.table)
+    if call.choice.backend == "cuda":
+        return _gpu_plan(call)
     itemsize = call.dtype.itemsize
     strategy, threads, tasks = _core.plan(call.rows, call.classes, itemsize, _config.get_num_threads())
     how = {
@@ -192,11 +192,12 @@ def _predicted(call: Planned) -> dict[str, float] | None:
 
 
 def _tiled_plan(call: Planned, size: int, how: str) -> Plan:
+    on_cpu = call.choice.backend == "cpu"
     return Plan(
         op=call.op,
         backend=call.choice.backend,
-        isa=_config.active_isa(),
-        threads=_config.get_num_threads(),
+        isa=_config.active_isa() if on_cpu else "cuda",
+        threads=_config.get_num_threads() if on_cpu else 0,
         strategy="tiles",
         rows=call.rows,
         classes=call.classes,
