@@ -94,9 +94,34 @@ def samples() -> Iterator[tuple[str, Any]]:
     yield "sample unique/nearly all", unigram.sample(1950, seed=2, unique=True)
 
 
+def sampled_losses() -> Iterator[tuple[str, Any]]:
+    """Of each row's own draws: those that the batch shares go through a BLAS."""
+    for name in sorted(contracts.DTYPES):
+        dtype = contracts.FORMATS[name].dtype
+        x, w, b = (
+            (inputs.integer_logits(seed, shape) / 8.0).astype(dtype)
+            for seed, shape in ((500, (9, 20)), (501, (2000, 20)), (502, (1, 2000)))
+        )
+        targets = np.arange(18).reshape(9, 2) * 7919 % 2000
+        for way, op, options in (
+            ("importance", vastmax.sampled_softmax, {}),
+            ("refined, unique", vastmax.sampled_softmax, {"correction": "refined", "unique": True}),
+            ("candidate, temperature", vastmax.sampled_softmax, {"correction": "candidate", "temperature": 1.5}),
+            ("nce", vastmax.nce_loss, {}),
+        ):
+            got = op(
+                x, w, targets, bias=b[0], sampler=vastmax.LogUniformSampler(2000), num_sampled=100, share="row",
+                seed=2**63 + 1, step=2, **options,
+            )  # fmt: skip
+            parts = {"loss": got.loss, "grad_input": got.grad_input, "hits": got.num_hits}
+            parts |= {"grad_weight": got.grad_weight.coalesce().rows, "ids": got.grad_weight.ids()}
+            for part, value in parts.items():
+                yield f"sampled losses, {way}, {part}/{name}", value
+
+
 def digests() -> dict[str, str]:
     found = {}
-    for key, value in itertools.chain(results(), samples()):
+    for key, value in itertools.chain(results(), samples(), sampled_losses()):
         array = np.asarray(value)
         if array.dtype.kind != "i":  # the sign and payload of NaN are free
             array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)

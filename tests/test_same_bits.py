@@ -165,6 +165,12 @@ def results(
     found["softmax_backward"] = digest(vastmax.softmax_backward(g, given(y), axis=axis, **out_for(g)))
     g = fresh(grad)
     found["log_softmax_backward"] = digest(vastmax.log_softmax_backward(g, given(log_y), axis=axis, **out_for(g)))
+    per_row = {"temperature": options["temperature"]} if "temperature" in options else {}
+    stats = vastmax.softmax_stats(given(x), targets(case), axis=axis, top_n=min(3, case.n), **per_row)
+    found["softmax_stats"] = "".join(digest_of_rows(part) for part in stats)
+    found["entropy"] = digest(vastmax.entropy(given(x), axis, **per_row))
+    found["selective_log_softmax"] = digest(vastmax.selective_log_softmax(given(x), targets(case), axis, **per_row))
+    found["kl_divergence"] = digest(vastmax.kl_divergence(given(x), given(grad), axis))
     row_grad = row_gradient(case)
     found["logsumexp_backward"] = digest(vastmax.logsumexp_backward(row_grad, given(x), axis=axis, **options))
     found["weighted"] = digest(vastmax.logsumexp(given(x), axis=axis, b=given(grad), return_sign=True)[0])
@@ -178,6 +184,15 @@ def results(
         each = vastmax.cross_entropy(given(x), q, axis=axis, reduction="none", **options, **more)
         found[name] = "".join(map(digest, (loss, slope, lse, each)))
     return found
+
+
+def digest_of_rows(a: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=2048)
+def targets(case: Case) -> Array:
+    return np.random.default_rng(case.seed + 3).integers(0, case.n, case.rows)
 
 
 @functools.lru_cache(maxsize=2048)
@@ -337,6 +352,81 @@ def test_streamed(isa: str, dtype: Any, ops: dict[str, Callable[..., Array]], ro
             assert contiguous_digest(out) == unstreamed(op, dtype, rows, axis), (op, offset)
             assert not np.any(out.base[:offset]), (op, offset)
             assert not np.any(out.base[-64:]), (op, offset)
+
+
+SAMPLED_CLASSES = 3000
+SAMPLERS: dict[str, Callable[[], vastmax.samplers.Law]] = {
+    "uniform": lambda: vastmax.UniformSampler(SAMPLED_CLASSES),
+    "log-uniform": lambda: vastmax.LogUniformSampler(SAMPLED_CLASSES),
+    "unigram": lambda: vastmax.UnigramSampler(np.arange(SAMPLED_CLASSES) * 7919 % 97),
+    "mixture": lambda: vastmax.MixtureSampler(
+        [vastmax.UniformSampler(SAMPLED_CLASSES), vastmax.UnigramSampler(np.arange(SAMPLED_CLASSES) % 5)], [1, 3]
+    ),
+}
+
+
+@functools.lru_cache(maxsize=16)
+def sampled_by(name: str) -> list[str]:
+    with vastmax.config(isa=REFERENCE_ISA, threads=1):
+        return samples_of(SAMPLERS[name]())
+
+
+def samples_of(sampler: vastmax.samplers.Law) -> list[str]:
+    ids = sampler.sample(40_001, seed=5, step=2)
+    unique = [sampler.sample(size, seed=5, step=3, unique=True) for size in (1, 300, 1900)]
+    return [digest_of_rows(a) for a in (ids, sampler.log_prob(ids), *unique)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers(isa: str, name: str) -> None:
+    for threads in (1, 2, 3, 8):
+        with vastmax.config(threads=threads):
+            assert samples_of(SAMPLERS[name]()) == sampled_by(name), (isa, threads)
+
+
+@functools.lru_cache(maxsize=32)
+def layer(dtype: Any) -> tuple[Array, Array, Array, Array]:
+    rng = np.random.default_rng(64)
+    shapes = (37, 24), (SAMPLED_CLASSES, 24), SAMPLED_CLASSES
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    return x, w, b, rng.integers(0, SAMPLED_CLASSES, (37, 2))
+
+
+def sampled_rows(
+    x: Array, w: Array, b: Array, t: Array, op: str, *, row_offset: int = 0, unique: bool = False
+) -> list[list[str]]:
+    """Digests of what each row gets from draws of its own."""
+    got = getattr(vastmax, op)(
+        x, w, t, bias=b, sampler=vastmax.LogUniformSampler(SAMPLED_CLASSES), num_sampled=50, share="row",
+        unique=unique, temperature=1.5, seed=7, row_offset=row_offset,
+    )  # fmt: skip
+    parts = (got.loss, got.lse, got.grad_input, got.num_hits, got.effective_sample_size, got.grad_weight.ids())
+    return [[digest_of_rows(part[i]) for part in parts] for i in range(len(x))]
+
+
+@functools.lru_cache(maxsize=32)
+def sampled_alone(dtype: Any, op: str, unique: bool) -> list[list[str]]:
+    with vastmax.config(isa=REFERENCE_ISA, threads=1):
+        return sampled_rows(*layer(dtype), op, unique=unique)
+
+
+@pytest.mark.parametrize("unique", [False, True])
+@pytest.mark.parametrize("op", ["sampled_softmax", "nce_loss"])
+def test_draws_of_a_rows_own(isa: str, dtype: Any, op: str, unique: bool) -> None:
+    """Any number of threads, part of the batch and layout."""
+    x, w, b, t = layer(dtype)
+    want = sampled_alone(dtype, op, unique)
+    for threads in (1, 2, 3, 8):
+        with vastmax.config(threads=threads):
+            assert sampled_rows(x, w, b, t, op, unique=unique) == want, (isa, threads)
+    for part in (slice(0, 1), slice(5, 30), slice(36, 37)):
+        some = sampled_rows(x[part], w, b, t[part], op, unique=unique, row_offset=part.start)
+        assert some == want[part], (isa, part)
+    for name, layout in LAYOUTS.items():
+        table = layout(w, 3)
+        if table.strides[1] != w.itemsize or not table.dtype.isnative:  # which is an error
+            table = w
+        assert sampled_rows(layout(x, 3), table, b, t, op, unique=unique) == want, (isa, name)
 
 
 def test_batch_position(isa: str, dtype: Any) -> None:

@@ -21,6 +21,7 @@ import test_binary_cross_entropy
 import test_cross_entropy
 import test_logsumexp
 import test_row_statistics
+import test_sampled_softmax
 import test_softmax
 import test_softplus
 import test_special_values
@@ -113,6 +114,21 @@ def checks_of(op: str, dtype: Any) -> Iterator[Test]:
         yield lambda: r.test_axis_and_temperature(dtype, 1)
         yield r.test_a_temperature_does_not_change_the_order
         yield lambda: r.test_special_rows(dtype, 5000)
+
+    if op == "sampled_softmax":
+        f = test_sampled_softmax
+        for share in ("batch", "row"):
+            for correction in ("importance", "candidate", "none"):
+                yield lambda s=share, c=correction: f.test_the_formula("", s, c, 3, dtype)
+            yield lambda s=share: f.test_the_formula("", s, "refined", None, dtype)
+            yield lambda s=share: f.test_all_classes_are_the_full_softmax(s, "importance", None)
+            yield lambda s=share: f.test_unique(s, "importance", 250)
+            yield lambda s=share: f.test_unique(s, "candidate", 250)
+            yield lambda s=share: f.test_all_positions_of_a_hit_go(s)
+            yield lambda s=share: f.test_a_row_whose_draws_are_all_hits(s)
+        yield lambda: f.test_threads_and_parts_change_no_bit("", 1, "row")
+        yield f.test_a_mask_is_no_large_number
+        yield f.test_the_temperature_does_not_scale_the_correction
 
 
 def killed(op: str, mutant: Callable[..., Any], dtype: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -472,6 +488,66 @@ STATISTICS: dict[str, Callable[..., Any]] = {
     ),
 }
 
+sampled_softmax = vastmax.sampled_softmax
+
+
+def corrected(name: str) -> Callable[..., Any]:
+    """Another correction than the one asked for."""
+    return lambda *a, correction="importance", **o: sampled_softmax(
+        *a, correction=name if correction == "importance" else correction, **o
+    )
+
+
+def of_unique(log_q: Callable[[Any, Any, int], Any]) -> Callable[..., Any]:
+    """Shared draws without replacement, weighed by another law than theirs: log_q(sampler, ids, size)."""
+
+    def whole(x: Any, w: Any, t: Any, *, sampler: Any, num_sampled: Any = None, unique: bool = False, **o: Any) -> Any:
+        if not unique or o.get("share", "batch") != "batch":
+            return sampled_softmax(x, w, t, sampler=sampler, num_sampled=num_sampled, unique=unique, **o)
+        ids = sampler.sample(num_sampled, seed=o["seed"], step=o.get("step", 0), unique=True)
+
+        class Weighed(vastmax.PresetSampler):
+            def _target_log_q(self, op: str, targets: Any) -> Any:
+                return log_q(sampler, targets, num_sampled)
+
+        return sampled_softmax(x, w, t, sampler=Weighed(ids, log_q(sampler, ids, num_sampled)), **o)
+
+    return whole
+
+
+def tensorflows(sampler: Any, ids: Any, size: int) -> Any:
+    """The probability that a class is in as many draws with replacement, as its unique samplers have it."""
+    return np.log(-np.expm1(size * np.log1p(-np.exp(sampler.log_prob(ids)))) / size)
+
+
+SAMPLED: dict[str, Callable[..., Any]] = {
+    "forgets log q": corrected("none"),
+    "corrects the targets too": corrected("candidate"),
+    "forgets to, where asked": lambda *a, correction="importance", **o: sampled_softmax(
+        *a, correction="importance" if correction == "candidate" else correction, **o
+    ),
+    "forgets accidental hits": lambda *a, **o: sampled_softmax(*a, **o, exclude_targets=False),
+    "drops the last negative": lambda *a, num_sampled=None, **o: sampled_softmax(
+        *a, num_sampled=None if num_sampled is None else num_sampled - 1, **o
+    ),
+    "q of one draw for draws without replacement": of_unique(lambda sampler, ids, size: sampler.log_prob(ids)),
+    "TensorFlow's unique formula": of_unique(tensorflows),
+    "replaces what it draws": lambda *a, unique=False, **o: sampled_softmax(*a, **o),
+    "every part draws as the first": lambda *a, row_offset=0, **o: sampled_softmax(*a, **o),
+    "the first step's draws": lambda *a, step=0, **o: sampled_softmax(*a, **o),
+    **{
+        f"ignores {name}": lambda *a, name=name, **o: sampled_softmax(*a, **{k: v for k, v in o.items() if k != name})
+        for name in ("bias", "temperature", "grad_output")
+    },
+    "mean of the losses": lambda *a, **o: (r := sampled_softmax(*a, **o))._replace(
+        grad_input=r.grad_input / len(r.loss)
+    ),
+    "counts no hits": lambda *a, **o: (r := sampled_softmax(*a, **o))._replace(num_hits=0 * r.num_hits),
+    "lse of the negatives": lambda *a, **o: (r := sampled_softmax(*a, **o))._replace(
+        lse=r.lse + np.log1p(-np.exp(np.minimum(-r.loss, -1e-12)))
+    ),
+}
+
 MUTANTS = [
     (op, name, mutant, dtype)
     for op, mutants, dtype in (
@@ -483,6 +559,7 @@ MUTANTS = [
         *((op, mutants, F32) for op, mutants in BACKWARD.items()),
         ("cross_entropy_with_grad", LOSSES, F32),
         ("softmax_stats", STATISTICS, F32),
+        ("sampled_softmax", SAMPLED, F64),
     )
     for name, mutant in mutants.items()
 ]
@@ -496,7 +573,17 @@ def test_mutant_is_killed(op: str, mutant: Callable[..., Any], dtype: Any, monke
 
 
 @pytest.mark.parametrize(
-    "op", ["softmax", "log_softmax", "logsumexp", *ELEMENTWISE, *BACKWARD, "cross_entropy_with_grad", "softmax_stats"]
+    "op",
+    [
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        *ELEMENTWISE,
+        *BACKWARD,
+        "cross_entropy_with_grad",
+        "softmax_stats",
+        "sampled_softmax",
+    ],
 )
 def test_the_library_itself_survives(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness does not fail by itself, which would make every mutant look killed."""
