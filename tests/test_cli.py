@@ -241,6 +241,19 @@ def test_bench_of_one_array(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_bench_of_samplers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.sampled_calls, "CLASSES", 5000)
+    monkeypatch.setattr(bench.sampled_calls, "FEATURES", 16)
+    for op in bench.sampled_calls.OPS:
+        status, result = answer(capsys, "bench", "--quick", "--against", "", "--op", op)
+        assert status == 0
+        for each in result["cases"]:
+            assert {bar["against"] for bar in each["bars"]} == {*each["timings"]} - {"vastmax"} != set()
+    assert [each["case"].split(", ")[-1] for each in result["cases"]] == ["draws of each batch", "draws of each row"]
+    assert command_line.main(["bench", "--op", "sampled_softmax", "--shape", "3x5"]) == 2
+    assert "--shape" in capsys.readouterr().err
+
+
 def test_bench_of_an_op_without_quick_cases() -> None:
     options = argparse.Namespace(op="sigmoid", shape=None, dtype=None, quick=True)
     assert {case.op for case in bench._chosen(options)} == {"sigmoid"}

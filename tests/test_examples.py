@@ -47,3 +47,19 @@ def test_generate() -> None:
     greedy = texts("--temperature", "0")
     assert greedy[0] == greedy[1]
     assert greedy[0].split()[0] == "0.00"
+
+
+@pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")
+def test_next_word() -> None:
+    pytest.importorskip("wordsegment")
+    sizes = ("--steps", "201", "--features", "16", "--batch", "1024", "--negatives", "200")
+    script = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    text = subprocesses.run(script, args=(str(EXAMPLES / "next_word.py"), *sizes))
+    losses = [float(loss) for loss in re.findall(r"estimated loss ([\d.]+)", text)]
+    exact, perplexity = (float(found) for found in re.findall(r"exact loss ([\d.]+), perplexity (\d+)", text)[0])
+    uniform = 12.72  # log of 333,213 words
+    assert len(losses) == 2
+    assert losses[1] < losses[0] < uniform  # which an estimate from few negatives is far below
+    assert exact < 8
+    assert abs(perplexity / 2.718281828**exact - 1) < 0.01
+    assert len(re.findall(r"^(?:thank|happy|credit)(?: \S+ [\d.]+%){4}$", text, re.MULTILINE)) == 3

@@ -16,7 +16,7 @@ import numpy as np
 import vastmax
 from vastmax import _core
 
-from . import chart, contention, machine, memory, screen
+from . import chart, contention, machine, memory, sampled_calls, screen
 from .cases import MEMORY, ONE_MICROSECOND, OTHER_SETTINGS, TABLE, Case, held, verdict
 from .contenders import GRADIENTS, OPS, PEERS, REDUCTIONS, ROOFS, Arrays, installed, ours, peers, roof
 from .timing import Pace, compare, timing
@@ -34,7 +34,7 @@ _QUICK = Pace(rounds=2, block=0.03)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Choose cases, settings, rivals and output."""
-    parser.add_argument("--op", choices=OPS, help="only this op")
+    parser.add_argument("--op", choices=(*OPS, *sampled_calls.OPS), help="only this op")
     parser.add_argument("--shape", type=_shape, metavar="64x128256", help="one array of this shape, last axis")
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32", "float64"), help="of that array")
     parser.add_argument("--isa", choices=vastmax.available_isas(), help="default: the fastest here")
@@ -70,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
         return 2
     if options.plot and not chart.available():
         print(f"--plot needs matplotlib: {chart.INSTALL}", file=sys.stderr)
+        return 2
+    if options.op in sampled_calls.OPS and (options.shape or options.dtype):
+        print(f"--shape and --dtype: not with {options.op}, whose sizes are those of its bars", file=sys.stderr)
         return 2
     out = screen.open_screen(silent=options.json)
     asked = options.isa or options.threads
@@ -145,6 +148,8 @@ def _case_result(case: Case, against: tuple[str, ...], pace: Pace) -> dict[str, 
 
 def _calls(case: Case, against: tuple[str, ...]) -> dict[str, list[Call]]:
     """Return each contender's calls, one for each set of arrays that they rotate through."""
+    if case.op in sampled_calls.OPS:
+        return sampled_calls.calls(case.op, case.shape, case.share, against)
     sets = list(_arrays(case))
     calls: dict[str, list[Call]] = {OURS: [_our_call(case, arrays) for arrays in sets]}
     if case.peers:
@@ -262,7 +267,7 @@ def _show_losses(out: Screen, results: Sequence[dict[str, Any]], others: Sequenc
         f"{result['case']}: {name} is {result['timings'][OURS]['median'] / each['median']:.2f} x as fast"
         for result in results
         for name, each in result["timings"].items()
-        if name not in (OURS, *ROOFS, *OTHER_SETTINGS, ONE_MICROSECOND)
+        if name not in (OURS, *ROOFS, *sampled_calls.FLOORS, *OTHER_SETTINGS, ONE_MICROSECOND)
         and each["median"] < result["timings"][OURS]["median"]
         and all(bar["passed"] for bar in result["bars"] if bar["against"] == name)
     ]

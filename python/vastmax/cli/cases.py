@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from . import sampled_calls
+
 ONE_MICROSECOND = "1 us"
 OTHER_SETTINGS = ("float32", "last axis", "avx512", "logsumexp")
 
@@ -66,10 +68,13 @@ class Case:
     bars: tuple[Bar, ...] = ()
     quick: bool = False
     peers: bool = True
+    share: str = ""  # the draws of sampled_softmax: of the "batch" or of each "row"
 
     def __str__(self) -> str:
         parts = [self.op, " x ".join(f"{n:,}" for n in self.shape), self.dtype]
         parts += [f"axis {self.axis}"] if self.axis != -1 else []
+        if self.op in sampled_calls.OPS:
+            return ", ".join([*parts[:2], *([f"draws of each {self.share}"] if self.share else [])])
         parts += [self.isa] if self.isa else []
         return ", ".join([*parts, "in cache" if self.warm else "beyond cache"])
 
@@ -146,6 +151,17 @@ TABLE = (
     Case("softplus", (64, _VOCABULARY), bars=_MAP_BARS),
     Case("sigmoid", (64, _VOCABULARY), bars=(_MAP_BARS[0], _MAP_BARS[2])),
     *_avx2(),
+    *(
+        Case(op, (1 << 20,), bars=tuple(faster(peer, 1, aim=True) for peer in ("numpy", "torch")))
+        for op in sampled_calls.SAMPLERS
+    ),
+    Case(
+        "sampled_softmax",
+        (4096, sampled_calls.SHARED),
+        share="batch",
+        bars=(Bar("three products", 1.15), faster("torch", 1.5), faster("numpy", 1.5)),
+    ),
+    Case("sampled_softmax", (4096, sampled_calls.OWN), share="row", bars=(Bar("gather", 1 / 0.6),)),
     *(
         Case(op, (16,), warm=True, into=False, bars=(faster(ONE_MICROSECOND, 1),), quick=True)
         for op in ("softmax", "logsumexp")
