@@ -6,6 +6,7 @@
 #include "runtime/stream.hpp"
 #include "vastmax/sampled.hpp"
 #include "vastmax/sampler.hpp"
+#include "vastmax/sampling.hpp"
 #include "vastmax/vastmax.hpp"
 
 namespace vastmax::cuda {
@@ -126,6 +127,12 @@ void selective_log_softmax(const ConstView& x, const std::int64_t* ids, std::int
                            const RowOptions&, const Exec&);
 void softmax_stats(const ConstView& x, const RowStats&, const RowOptions&, const Exec&);
 void kl_divergence(const ConstView& p, const ConstView& q, double* out, const Exec&);
+
+// As in vastmax/sampling.hpp, with all plain arrays in device memory, each dense, and parameters that have been
+// checked.
+void top_k(const ConstView& x, std::int64_t k, std::byte* values, std::int64_t* indices, const Exec&);
+void mask_logits(const ConstView& x, const Filters&, const View& out, const Exec&);
+void sample(const ConstView& x, const Sampling&, const RowOptions&, const Exec&);
 
 // What a call over rows would run as.
 Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);

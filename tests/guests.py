@@ -164,7 +164,9 @@ def torch() -> dict[str, Any]:
         pass
 
     module = ModuleType("torch")
-    kinds = {name: SimpleNamespace(name=name) for name in ("float16", "bfloat16", "float32", "float64", "int64")}
+    kinds = {
+        name: SimpleNamespace(name=name) for name in ("float16", "bfloat16", "float32", "float64", "int64", "bool")
+    }
 
     def empty(shape: Any, *, dtype: Any, device: Any) -> Any:
         assert dtype in kinds.values(), "a dtype of torch"

@@ -57,10 +57,10 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
     assert any(op in key for key in contracts.MAX_ULP), "no contract"
 
 
-# What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits, merges divergences
-# and sorts; the GPU reads any strides as they are.  The order of logits and draws from them are not on a GPU yet.
-ONLY_CUDA = {"convert", "group_ids", "norm_divergence", "norm_pick", "product"}
-ONLY_CPU = {"columns", "sample", "select", "stage", "stream_copy", "table"}
+# What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits, cuts rows, merges
+# divergences and sorts; the GPU reads any strides as they are.
+ONLY_CUDA = {"convert", "cuts", "group_ids", "norm_divergence", "norm_pick", "product"}
+ONLY_CPU = {"columns", "stage", "stream_copy", "table"}
 
 
 @source_tree

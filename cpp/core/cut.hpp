@@ -27,10 +27,10 @@ inline constexpr auto precedes = [](const Entry& a, const Entry& b) {
 // z is the logit as given: a temperature does not change the order.
 struct Cut {
   double least = -infinity;
-  std::int64_t last = std::numeric_limits<std::int64_t>::max();
+  std::int64_t last = INT64_MAX;
 
-  bool keeps(double z, std::int64_t index) const { return (z > least) | ((z == least) & (index <= last)); }
-  static Cut tighter(const Cut& a, const Cut& b) {
+  VM_SHARED bool keeps(double z, std::int64_t index) const { return (z > least) | ((z == least) & (index <= last)); }
+  VM_SHARED static Cut tighter(const Cut& a, const Cut& b) {
     if (a.least != b.least) return a.least > b.least ? a : b;
     return a.last < b.last ? a : b;
   }

@@ -82,11 +82,6 @@ class CutRun : protected Nucleus {
     return to;
   }
 
-  // Beside +inf nothing weighs; where the temperature is infinite all that is possible weighs the same.
-  static Weigh weigh_of(double max, double temperature) {
-    if (max == infinity || temperature == infinity) return {};
-    return {false, max, std::min(1 / temperature, std::numeric_limits<double>::max())};
-  }
   double least_possible(double max, double temperature) const {
     if (max == infinity) return max;
     return temperature == infinity ? Top::next_above(dtype_, -infinity) : -infinity;

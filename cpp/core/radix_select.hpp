@@ -11,26 +11,9 @@
 #include <type_traits>
 
 #include "core/row_order.hpp"
+#include "mass.hpp"
 
 namespace vastmax {
-
-__extension__ typedef unsigned __int128 Mass;
-
-// Weights e^((z - max) rate) in units of 2^-62, or all alike.
-struct Weigh {
-  bool alike = true;
-  double max = 0, rate = 0;
-};
-
-// What of the weights is wanted: so much, or such a share.
-struct Wanted {
-  Mass amount = 0;
-  double share = 0;
-  Mass of(Mass total) const {
-    const Mass want = amount != 0 ? amount : static_cast<Mass>(std::ceil(share * static_cast<double>(total)));
-    return std::clamp<Mass>(want, 1, std::max<Mass>(total, 1));
-  }
-};
 
 // The last class that is needed, how much of its weight is, and what all weigh.
 struct Border {

@@ -4,6 +4,7 @@
 #include "kernels/chunks.hpp"
 #include "kernels/fill.hpp"
 #include "kernels/norm_block.hpp"
+#include "ops/gumbel.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -144,26 +145,12 @@ static std::size_t noise(const Draws& draws, std::size_t first, std::size_t n, s
   return found;
 }
 
-// -log(-log(1 - v)), v = (bits + 1/2) 2^-64, both v and 1 - v to full relative accuracy
-template <class V>
-struct Gumbel {
-  VM_MEMBER V operator()(V sum, V low) const { return negate(log_pair(negate(log_pair(sum, low)), splat<V>(0))); }
-};
-
-// (bits + 1/2) 2^-64
-static double fraction(std::uint64_t bits) {
-  return static_cast<double>(static_cast<std::int64_t>(bits >> 32)) * 0x1p-32 +
-         (static_cast<double>(static_cast<std::int64_t>(bits & 0xffffffff)) + 0.5) * 0x1p-64;
-}
-
 static void gumbel(const std::uint64_t* bits, std::size_t n, double* g) {
   each_chunk(0, n, [&](std::size_t, std::size_t count, std::size_t at) {
     alignas(64) double low[chunk];
     for (std::size_t i = 0; i < count; ++i) {  // 1 - v = g + low
-      const std::uint64_t b = bits[at + i];
-      const double v = fraction(b), rest = fraction(~b), sum = 1 - v;
-      const bool upper = b >> 63 != 0;
-      g[at + i] = upper ? rest : sum, low[i] = upper ? 0 : (1 - sum) - v;
+      const Complement c(bits[at + i]);
+      g[at + i] = c.sum, low[i] = c.low;
     }
     using V = vec<double>;
     map_inputs<double, V>(reinterpret_cast<OutBytes>(g + at), count, false, Gumbel<Batch<V>>(), Gumbel<V>(),

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/device_sampled.hpp"
+#include "bindings/device_sampling.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/exchange.hpp"
 #include "bindings/losses.hpp"
@@ -330,5 +331,6 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   });
   vastmax::python::bind_ops(m);
   vastmax::python::bind_device_sampled(m);
+  vastmax::python::bind_device_sampling(m);
   vastmax::python::bind_runtime(m);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Row statistics: their operands checked and merged, and the workspace between their kernels.
 #include "core/row_operands.hpp"
+#include "kernels/select.hpp"
 #include "vastmax_cuda.hpp"
 
 namespace vastmax::cuda {
@@ -46,10 +47,7 @@ void softmax_stats(const ConstView& x, const RowStats& stats, const RowOptions& 
   if (stats.target_log_prob != nullptr)
     norm_pick(x.dtype, a, stats.target, 1, stats.target_log_prob, logs.data(), exec.stream);
   if (wanted == 0) return;
-  const TopRoom room = top_room(a, tiles, exec.stream);
-  const Workspace<std::byte> memory(room.shared ? 0 : room.blocks * static_cast<std::int64_t>(room.bytes), exec.stream,
-                                    op);
-  stats_top(x.dtype, rows.dense(a.x), a, tiles, bests.data(), room, memory.data(), exec.stream);
+  top_indices(x.dtype, rows.dense(a.x), {a, wanted, stats.top_indices}, tiles, bests.data(), op, exec.stream);
   norm_pick(x.dtype, a, stats.top_indices, wanted, stats.top_log_probs, logs.data(), exec.stream);
 }
 

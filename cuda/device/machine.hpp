@@ -64,6 +64,10 @@ VM_INLINE bool any(bool value) { return __any_sync(~0u, value) != 0; }
 VM_INLINE void sync_warp() { __syncwarp(); }
 // Adds one to a counter that the threads of a block share; returns what it was.
 VM_INLINE unsigned claim(unsigned& counter) { return atomicAdd(&counter, 1u); }
+// Adds to a sum that the threads of a block share.
+VM_INLINE void add(std::uint64_t& sum, std::uint64_t value) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(&sum), static_cast<unsigned long long>(value));
+}
 
 VM_INLINE Words load_words(Bytes at) {
   const uint4 v = *reinterpret_cast<const uint4*>(at);
@@ -119,6 +123,7 @@ VM_INLINE void sync_warp(const std::source_location& where = std::source_locatio
   simt::exchange(0, thread() % lanes_of_warp, where);
 }
 VM_INLINE unsigned claim(unsigned& counter) { return counter++; }
+VM_INLINE void add(std::uint64_t& sum, std::uint64_t value) { sum += value; }
 
 VM_INLINE Words load_words(Bytes at) {
   simt::check_access(at, 16, 16, false);

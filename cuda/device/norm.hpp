@@ -110,11 +110,14 @@ VM_INLINE Norm norm_of(const Best& best, const TilePart& top, TwoSum others) {
   return norm;
 }
 
-template <class F>
-VM_INLINE Norm merge_by_warp(const TilePart* parts, std::int64_t tiles) {
+VM_INLINE Best best_by_warp(const TilePart* parts, std::int64_t tiles) {
   Best best;
   for (std::int64_t t = lane(); t < tiles; t += lanes_of_warp) best.join(parts[t].max, t, parts[t].seen);
-  best = warp_best(best);
+  return warp_best(best);
+}
+template <class F>
+VM_INLINE Norm merge_by_warp(const TilePart* parts, std::int64_t tiles) {
+  const Best best = best_by_warp(parts, tiles);
   const TilePart top = parts[best.where];
   return norm_of(best, top, total_by_warp(tiles, [&](TwoSum& sum, std::int64_t t) {
                    if (t != best.where) add_tile<F>(sum, parts[t], top);
@@ -126,8 +129,7 @@ struct MergeScratch {
   Best best[slots];
   TwoSum sum[virtual_threads];
 };
-template <class F>
-VM_INLINE Norm merge_by_block(const TilePart* parts, std::int64_t tiles, MergeScratch& scratch) {
+VM_INLINE Best best_by_block(const TilePart* parts, std::int64_t tiles, MergeScratch& scratch) {
   Best best;
   if (const unsigned me = thread(); me < virtual_threads) {
     for (std::int64_t t = me; t < tiles; t += virtual_threads) best.join(parts[t].max, t, parts[t].seen);
@@ -136,6 +138,11 @@ VM_INLINE Norm merge_by_block(const TilePart* parts, std::int64_t tiles, MergeSc
   }
   sync_block();
   for (const Best& each : scratch.best) best.join(each.max, each.where, each.seen);
+  return best;
+}
+template <class F>
+VM_INLINE Norm merge_by_block(const TilePart* parts, std::int64_t tiles, MergeScratch& scratch) {
+  const Best best = best_by_block(parts, tiles, scratch);
   const TilePart top = parts[best.where];
   return norm_of(best, top, total_by_block(tiles, scratch.sum, [&](TwoSum& sum, std::int64_t t) {
                    if (t != best.where) add_tile<F>(sum, parts[t], top);

@@ -19,6 +19,21 @@ VM_INLINE std::uint64_t key_of(double v) {
   return (bits >> 63) != 0 ? ~bits : bits | std::uint64_t{1} << 63;
 }
 
+// The number of a key that is not that of NaN.
+template <class F>
+VM_INLINE F number_of(std::uint64_t key) {
+  if constexpr (sizeof(F) == 4) {
+    const auto bits = static_cast<std::uint32_t>(key);
+    return bit_cast<float>((bits >> 31) != 0 ? bits ^ 0x80000000u : ~bits);
+  } else {
+    return bit_cast<double>((key >> 63) != 0 ? key ^ std::uint64_t{1} << 63 : ~key);
+  }
+}
+template <class F>
+VM_INLINE bool is_nan_key(std::uint64_t key) {
+  return key == (sizeof(F) == 4 ? 0xFFFFFFFFu : ~std::uint64_t{0});
+}
+
 inline constexpr std::int64_t no_index = INT64_MAX;
 
 // By default worse than any logit.

@@ -32,6 +32,14 @@ class Team {
       return merge_by_warp<F>(parts, tiles);
     }
   }
+  VM_MEMBER static Best best(const TilePart* parts, std::int64_t tiles) {
+    if constexpr (by_block) {
+      sync_block();
+      return best_by_block(parts, tiles, scratch().merge);
+    } else {
+      return best_by_warp(parts, tiles);
+    }
+  }
   // Of `add(sum, t)` for each tile t, in the first warp.
   template <class Add>
   VM_MEMBER static TwoSum total(std::int64_t tiles, const Add& add) {

@@ -116,15 +116,6 @@ void stats_tiles(DType, bool plain, const StatsOperands&, std::int64_t tiles, Ti
                  Entry* bests, const Stream&);
 void stats_finish(DType, const StatsOperands&, std::int64_t tiles, const TilePart* parts, const StatsPart* stats,
                   Entry* bests, RowLog* logs, const Stream&);
-// Where the search for the largest logits keeps what it finds: in shared memory, or `bytes` for each of `blocks`.
-struct TopRoom {
-  std::int64_t entries, tiles, blocks;
-  std::size_t bytes;
-  bool shared;
-};
-TopRoom top_room(const StatsOperands&, std::int64_t tiles, const Stream&);
-void stats_top(DType, bool plain, const StatsOperands&, std::int64_t tiles, const Entry* bests, const TopRoom&,
-               std::byte* memory, const Stream&);
 
 // second: the logits of q
 void divergence_tiles(DType, bool plain, const RowOperands&, std::int64_t tiles, TilePart* p, TilePart* q,

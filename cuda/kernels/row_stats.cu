@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax_stats: with the normaliser of a tile its part of the entropy, its best logit and how many are above the
-// target's.  The n largest of a row lie in the tiles of the n best among the best, which are looked at once more.
-#include <bit>
-
+// target's.
+#include "device/select.hpp"
 #include "kernels/launch.hpp"
 #include "statistics.hpp"
 
@@ -32,27 +31,6 @@ class Gaps {
   TermSum<V> all_;
   LaneSum<V> below_;
 };
-
-// By one warp, whose lanes all return it.
-template <class T, class Tile>
-VM_INLINE Entry best_of(const Tile& x, std::int64_t start) {
-  using V = vec<compute_t<T>>;
-  V top = splat<V>(-Number<compute_t<T>>::infinity);
-  bool nan = false;
-  VM_UNROLL(64)
-  for (int j = 0; j < per_lane<T>; ++j) {
-    top = max(x[j], top);
-    nan |= is_nan(x[j]).piece[0];
-  }
-  top = any(nan) ? splat<V>(Number<compute_t<T>>::nan) : warp_max(top);
-  Entry best;
-  VM_UNROLL(64)
-  for (int j = per_lane<T> - 1; j >= 0; --j)
-    if (x[j].piece[0].v == top.piece[0].v || (x[j].piece[0].v != x[j].piece[0].v))
-      best.index = start + place_in_tile<T>(j);
-  if (best.index != no_index) best.key = key_of(top.piece[0].v);
-  return warp_best(best);
-}
 
 template <class T, class Tile>
 VM_INLINE std::int64_t count_above(const Tile& x, compute_t<T> target) {
@@ -142,110 +120,6 @@ finish_kernel(VM_PARAMETER StatsOperands a, std::int64_t tiles, const TilePart* 
   });
 }
 
-// How a block counts together.
-struct alignas(16) Tally {
-  std::int64_t of_warp[slots];
-  unsigned filled;
-};
-VM_INLINE std::int64_t total(std::int64_t own, Tally& tally) {
-  for (unsigned mask = lanes_of_warp / 2; mask > 0; mask /= 2) own += shuffle_xor(own, mask);
-  sync_block();
-  if (lane() == 0) tally.of_warp[thread() / lanes_of_warp] = own;
-  sync_block();
-  std::int64_t sum = 0;
-  for (const std::int64_t each : tally.of_warp) sum += each;
-  return sum;
-}
-// fill(tally), then how many places it claimed.
-template <class Fill>
-VM_INLINE unsigned filled(Tally& tally, const Fill& fill) {
-  sync_block();
-  if (thread() == 0) tally.filled = 0;
-  sync_block();
-  fill();
-  sync_block();
-  return tally.filled;
-}
-
-// The best first (Batcher's bitonic network).
-VM_INLINE void sort(Entry* entries, unsigned count) {
-  unsigned size = 1;
-  while (size < count) size *= 2;
-  for (unsigned i = count + thread(); i < size; i += threads()) entries[i] = {};
-  for (unsigned run = 2; run <= size; run *= 2)
-    for (unsigned step = run / 2; step > 0; step /= 2) {
-      sync_block();
-      for (unsigned i = thread(); i < size / 2; i += threads()) {
-        const unsigned low = i / step * step * 2 + i % step, high = low + step;
-        const Entry a = entries[low], b = entries[high];
-        if (b.reaches(a) == ((low & run) == 0)) entries[low] = b, entries[high] = a;
-      }
-    }
-  sync_block();
-}
-
-// fn(entry) for the logits of tile t, by a warp.
-template <class T, bool plain, class Fn>
-VM_INLINE void each_entry(const StatsOperands& a, std::int64_t row, std::int64_t t, const Fn& fn) {
-  const std::int64_t start = t * tile_length<T>;
-  const auto visit = [&](const auto& x) {
-    VM_UNROLL(64)
-    for (int j = 0; j < per_lane<T>; ++j)
-      if (const std::int64_t i = start + place_in_tile<T>(j); i < a.shape.n) fn(Entry{key_of(x[j].piece[0].v), i});
-  };
-  if constexpr (plain) {
-    visit(PlainTile<T>(a.shape.row(a.x, row), a.shape.n, start, 0));
-  } else {
-    bool seen = false;
-    visit(StagedTile<T>(Staged<T>(a, row, true), a.shape.n, start, seen));
-  }
-}
-
-template <class T, bool plain>
-VM_KERNEL(virtual_threads, 1)
-top_kernel(VM_PARAMETER StatsOperands a, std::int64_t tiles, const Entry* bests, VM_PARAMETER TopRoom room,
-           std::byte* memory) {
-  auto& tally = *reinterpret_cast<Tally*>(shared_memory());
-  std::byte* const own = room.shared ? shared_memory() + sizeof(Tally) : memory + block() * room.bytes;
-  auto* const entries = reinterpret_cast<Entry*>(own);
-  auto* const chosen = reinterpret_cast<unsigned*>(entries + room.entries);
-  const auto wanted = static_cast<std::int64_t>(a.to.top_n);
-  constexpr unsigned warps = virtual_threads / lanes_of_warp;
-  for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
-    const Entry* const of_tile = bests + row * tiles;
-    const std::uint64_t highest = bests[a.shape.count * tiles + row].key;
-    Entry edge;  // everything reaches it
-    if (tiles > wanted)
-      edge = edge_between(edge, highest, a.shape.n, wanted, room.tiles, [&](const Entry& at) {
-        std::int64_t count = 0;
-        for (std::int64_t t = thread(); t < tiles; t += threads()) count += of_tile[t].reaches(at);
-        return total(count, tally);
-      });
-    const unsigned some = filled(tally, [&] {
-      for (std::int64_t t = thread(); t < tiles; t += threads())
-        if (of_tile[t].reaches(edge)) chosen[claim(tally.filled)] = static_cast<unsigned>(t);
-    });
-    const auto each = [&](const auto& fn) {
-      for (unsigned c = thread() / lanes_of_warp; c < some; c += warps) each_entry<T, plain>(a, row, chosen[c], fn);
-    };
-    const auto reaching = [&](const Entry& at) {
-      std::int64_t count = 0;
-      each([&](const Entry& e) { count += e.reaches(at); });
-      return total(count, tally);
-    };
-    if (some * std::int64_t{tile_length<T>} > room.entries && reaching(edge) > room.entries)
-      edge = edge_between(edge, highest, a.shape.n, wanted, room.entries, reaching);
-    const unsigned found = filled(tally, [&] {
-      each([&](const Entry& e) {
-        if (e.reaches(edge)) entries[claim(tally.filled)] = e;
-      });
-    });
-    sort(entries, found);
-    for (std::int64_t k = thread(); k < wanted; k += threads()) a.to.top_indices[row * wanted + k] = entries[k].index;
-    sync_block();
-  }
-}
-
 void stats_tiles(DType dtype, bool plain, const StatsOperands& a, std::int64_t tiles, TilePart* parts, StatsPart* stats,
                  Entry* bests, const Stream& stream) {
   const Grid grid = grid_for(a.shape.count * tiles, tile_threads / lanes_of_warp, tile_threads, stream);
@@ -259,34 +133,6 @@ void stats_finish(DType dtype, const StatsOperands& a, std::int64_t tiles, const
                   const StatsPart* stats, Entry* bests, RowLog* logs, const Stream& stream) {
   with_team(dtype, a.shape.count, tiles, stream, [&]<class F, bool by_block>(F, By<by_block>, const Grid& grid) {
     launch(finish_kernel<F, by_block>, grid, stream, a, tiles, parts, stats, bests, logs);
-  });
-}
-
-TopRoom top_room(const StatsOperands& a, std::int64_t tiles, const Stream& stream) {
-  constexpr std::size_t shared = 47 << 10;
-  constexpr std::int64_t least = 512, most_bytes = 256 << 20;
-  const auto wanted = static_cast<std::int64_t>(a.to.top_n);
-  const auto power_of_two = [](std::int64_t n) {
-    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(n)));
-  };
-  TopRoom room{};
-  room.tiles = tiles > 32 * wanted ? 2 * wanted : tiles < wanted ? tiles : wanted;
-  room.entries = std::max(least, power_of_two(wanted <= 256 ? 8 * wanted : wanted <= 1024 ? 2048 : wanted));
-  room.bytes = static_cast<std::size_t>(room.entries) * sizeof(Entry) +
-               static_cast<std::size_t>((room.tiles + 3) / 4) * 4 * sizeof(unsigned);
-  room.shared = room.bytes + sizeof(Tally) <= shared;
-  room.blocks = grid_for(a.shape.count, 1, virtual_threads, stream).blocks;
-  if (!room.shared)
-    room.blocks = std::max<std::int64_t>(1, std::min(room.blocks, most_bytes / static_cast<std::int64_t>(room.bytes)));
-  return room;
-}
-
-void stats_top(DType dtype, bool plain, const StatsOperands& a, std::int64_t tiles, const Entry* bests,
-               const TopRoom& room, std::byte* memory, const Stream& stream) {
-  const Grid grid{room.blocks, virtual_threads, sizeof(Tally) + (room.shared ? room.bytes : 0)};
-  with_dtype(dtype, [&]<class T>(T) {
-    plain ? launch(top_kernel<T, true>, grid, stream, a, tiles, bests, room, memory)
-          : launch(top_kernel<T, false>, grid, stream, a, tiles, bests, room, memory);
   });
 }
 

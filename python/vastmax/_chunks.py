@@ -47,6 +47,9 @@ _CUTS = {
     "norm_pick": _Cut(True, (3,)),
     "row_stats": _Cut(True, tuple(range(3, 11))),
     "norm_divergence": _Cut(True, (2,)),
+    "top_k": _Cut(True, (2, 3)),
+    "masked": _Cut(True, (4,)),
+    "sample": _Cut(True, (10, 11, 12)),
     "elementwise": _Cut(False, (1,)),
     "elementwise_grad": _Cut(False, (2,)),
     "elementwise_loss": _Cut(False, (4, 5)),
@@ -69,7 +72,7 @@ def run(shape: str, op: str, kernel: str, *arguments: Any) -> float | tuple[floa
         arguments = (*arguments, 0)  # no sum is wanted
     if shape == "norm_loss":
         return _reduced(op, launch, arguments, cut)
-    _in_chunks(op, launch, arguments, cut)
+    (_drawn if shape == "sample" else _in_chunks)(op, launch, arguments, cut)
     return None
 
 
@@ -80,6 +83,21 @@ def _in_chunks(op: str, launch: Callable[..., None], arguments: Arguments, cut: 
     most = most_at_once(sum(a.nbytes for a in arrays), prod(lead), cuda_module().current_device(), besides)
     pieces = (_piece(arguments, index, cut.whole) for index in blocks(lead, most))
     _stream_through(op, launch, pieces, cut)
+
+
+def _drawn(op: str, launch: Callable[..., None], arguments: Arguments, cut: _Cut) -> None:
+    """Run draws, which go by the number of their row."""
+    first, lead = arguments[9], arguments[0].shape[:-1]
+    arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+    most = most_at_once(sum(a.nbytes for a in arrays), prod(lead), cuda_module().current_device())
+
+    def numbered(index: Index) -> Arguments:
+        start = [i.start if isinstance(i, slice) else i for i in index] + [0] * (len(lead) - len(index))
+        row = first + (int(np.ravel_multi_index(start, lead)) if lead else 0)
+        piece = _piece(arguments, index)
+        return (*piece[:9], row, *piece[10:])
+
+    _stream_through(op, launch, (numbered(index) for index in blocks(lead, most)), cut)
 
 
 def most_at_once(nbytes: int, count: int, device: int, besides: int = 0) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _call, _core
+from . import _arrays, _call
 from ._arrays import F64
 from ._losses import rows_along, whole
 from .errors import message
@@ -23,16 +23,24 @@ _INT64 = np.dtype(np.int64)
 def top_k(x: ArrayLike, k: int, axis: int) -> tuple[Array, Array]:
     """Run top_k."""
     op = "top_k"
-    options = _call.on_cpu(op, x)
+    if _call._on_gpu(op, x):
+        from . import _cuda_sampling
+
+        return _cuda_sampling.top_k(x, k, axis)
     logits = _arrays.floats(op, "x", x)
     rows = rows_along(op, "x", logits, axis)
+    n = how_many(op, logits, rows, k)
+    run = _call._chosen("top_k", op, rows.count, rows.classes, logits.dtype)
+    values, indices = np.empty((*rows.result, n), logits.dtype), np.empty((*rows.result, n), _INT64)
+    run("top_k", rows.of(logits), n, values, indices)
+    return _put_along(values, rows), _put_along(indices, rows)
+
+
+def how_many(op: str, logits: Array, rows: Rows, k: object) -> int:
+    """Check the k of top_k."""
     if rows.classes == 0:
         raise ValueError(message(op, "x", f"has shape {logits.shape}", "at least one class along axis"))
-    n = whole(op, "k", k, 1, rows.classes, f"an int from 1 to {rows.classes}, the number of classes")
-    rest = options(op, rows.count, rows.classes, logits.dtype)
-    values, indices = np.empty((*rows.result, n), logits.dtype), np.empty((*rows.result, n), _INT64)
-    _core.top_k(rows.of(logits), n, values, indices, *rest)
-    return _put_along(values, rows), _put_along(indices, rows)
+    return whole(op, "k", k, 1, rows.classes, f"an int from 1 to {rows.classes}, the number of classes")
 
 
 def _put_along(found: Array, rows: Rows) -> Array:
@@ -49,13 +57,16 @@ def mask(
     min_p: ArrayLike | None = None,
 ) -> Array:
     """Run one of the masks; users call its filter k or p."""
-    options = _call.on_cpu(op, logits)
+    if _call._on_gpu(op, logits):
+        from . import _cuda_sampling
+
+        return _cuda_sampling.mask(op, logits, axis, k, top_p, min_p)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     filters = counts(op, "k", k, rows), shares(op, "p", top_p, rows), shares(op, "p", min_p, rows)
-    rest = options(op, rows.count, rows.classes, x.dtype)
+    run = _call._chosen("masked", op, rows.count, rows.classes, x.dtype)
     y = _arrays.like(x)
-    _core.mask_logits(rows.of(x), *filters, rows.of(y), *rest)
+    run("mask_logits", rows.of(x), *filters, rows.of(y))
     return _arrays.unwrap(y, None)
 
 

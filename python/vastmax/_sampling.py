@@ -40,33 +40,42 @@ def sample(
 ) -> Reduced | tuple[Reduced, ...]:
     """Run sample."""
     op = "sample"
-    options = _call.on_cpu(op, logits)
+    if _call._on_gpu(op, logits):
+        from . import _cuda_sampling
+
+        options = (temperature, top_k, top_p, min_p, where, replace, seed, step, row_offset)
+        return _cuda_sampling.sample(logits, size, axis, *options, return_log_prob, return_valid)
     x = _arrays.floats(op, "logits", logits)
     rows = _losses.rows_along(op, "logits", x, axis)
-    more = () if size is None else (_seeds.draws(op, "size", size),)
-    if not replace and more and more[0] > rows.classes:
-        raise ValueError(message(op, "size", f"is {more[0]}", f"0 to {rows.classes}, the classes, without replacement"))
+    more = how_many(op, rows, size, replace)
     t = per_row(op, rows, "temperature", temperature, inf)
     k = _filters.counts(op, "top_k", top_k, rows)
     shares = _filters.shares(op, "top_p", top_p, rows), _filters.shares(op, "min_p", min_p, rows)
     mask = rows.mask(where)
     steps, first = _seeds.step(op, step), _seeds.row_offset(op, row_offset, rows.count)
-    rest = options(op, rows.count, rows.classes, x.dtype)
+    run = _call._chosen("sample", op, rows.count, rows.classes, x.dtype)
     key = _seeds.key(op, seed)
     shape = (*rows.result, *more)
     ids = np.empty(shape, _INT64)
     log_prob = np.empty(shape) if return_log_prob else None
     valid = np.empty(shape, np.bool_) if return_valid else None
     n = more[0] if more else 1
-    _core.sample(
-        rows.of(x), n, bool(replace), t, k, *shares, key, steps, first, ids, log_prob, valid, rows.of_mask(mask), *rest
-    )
+    parameters = (t, k, *shares, key, steps, first)
+    run("sample", rows.of(x), n, bool(replace), *parameters, ids, log_prob, valid, rows.of_mask(mask))
     found = [_arrays.unwrap(ids, None)]
     if log_prob is not None:
         found.append(_losses.per_row(log_prob, rows, _arrays.reduction_dtype(x.dtype), *more))
     if valid is not None:
         found.append(_arrays.unwrap(valid, None))
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def how_many(op: str, rows: Rows, size: int | None, replace: bool) -> tuple[int, ...]:
+    """Check `size`, and return what it adds to the shape."""
+    more = () if size is None else (_seeds.draws(op, "size", size),)
+    if not replace and more and more[0] > rows.classes:
+        raise ValueError(message(op, "size", f"is {more[0]}", f"0 to {rows.classes}, the classes, without replacement"))
+    return more
 
 
 def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: Seed) -> Array:

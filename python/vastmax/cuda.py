@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceArray", "device_info", "is_available", "reason"]
 
+_CODES = {"f": 2, "V": 4, "i": 0, "u": 1, "b": 6}  # of DLPack, by kind; ml_dtypes' bfloat16 has kind V
+
 
 def is_available() -> bool:
     """Say whether calls can run on a GPU here.
@@ -141,14 +143,13 @@ class DeviceArray:
             if consumer != self.stream:
                 self._module.wait(consumer, self.stream, self.device)
         self._shared = True
-        bfloat16 = self.dtype.type.__name__ == "bfloat16"
         steps = [step // self.dtype.itemsize for step in self.strides]
         versioned = max_version is not None and max_version[0] >= 1
         return self._module.export_dlpack(
             self,
             self.pointer,
             self.__dlpack_device__(),
-            4 if bfloat16 else {"f": 2, "i": 0}[self.dtype.kind],
+            _CODES[self.dtype.kind],
             8 * self.dtype.itemsize,
             list(self.shape),
             steps,

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What drawing from logits offers the host.
+#pragma once
+
+#include "core/cut.hpp"
+#include "kernels/launch.hpp"
+
+namespace vastmax::VM_ISA {
+
+// What draws need of a row.
+struct DrawnRow {
+  double max, temperature, log;  // log of the sum over the largest term
+  std::int64_t where;            // the first tile that holds max
+  bool valid;                    // something can be drawn
+  // Only the first class that has the largest logit is ever drawn.
+  VM_SHARED bool certain() const { return max == infinity || temperature == 0; }
+};
+
+// Arrays are dense; those of parameters may be null.
+struct SampleOperands : RowOperands {
+  const double* row_temperature = nullptr;  // of each row
+  const Cut* cuts = nullptr;
+  const Entry* bests = nullptr;  // of each tile, then of each row; needed with cuts and without replacement
+  Draws draws = {};
+  std::int64_t size = 0, tiles = 0;
+  // Of each tile.  Where the temperature is not 1 or 0, terms are e^((z - max) / temperature) with the tile's max.
+  TilePart* parts = nullptr;
+  double* ends = nullptr;  // running sums over the tiles of a row, in the unit of its largest term
+  DrawnRow* rows = nullptr;
+  std::int64_t* ids = nullptr;  // [rows, size]
+  double* log_prob = nullptr;
+  std::uint8_t* valid = nullptr;
+  VM_SHARED double temperature_of(std::int64_t row) const {
+    return row_temperature == nullptr ? 1 : row_temperature[row];
+  }
+  VM_SHARED bool altered() const { return row_temperature != nullptr || cuts != nullptr; }
+};
+void sample_rows(DType, bool plain, const SampleOperands&, const Stream&);  // parts, ends, rows
+void sample(DType, bool plain, const SampleOperands&, const Stream&);
+// Without replacement, of `count` rows: a key for each class, [count, classes], and once ids are those of the largest,
+// what becomes of them.
+void sample_noise(DType, const SampleOperands&, std::int64_t first, std::int64_t count, double* keys, const Stream&);
+void sample_unique(DType, const SampleOperands&, std::int64_t first, std::int64_t count, const double* keys,
+                   const Stream&);
+
+}  // namespace vastmax::VM_ISA
