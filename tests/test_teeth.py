@@ -508,7 +508,7 @@ def of_unique(log_q: Callable[[Any, Any, int], Any]) -> Callable[..., Any]:
 
         class Weighed(vastmax.PresetSampler):
             def _target_log_q(self, op: str, targets: Any) -> Any:
-                return log_q(sampler, targets, num_sampled)
+                return log_q(sampler, targets.ids, num_sampled)
 
         return sampled_softmax(x, w, t, sampler=Weighed(ids, log_q(sampler, ids, num_sampled)), **o)
 
