@@ -164,7 +164,7 @@ def dense_target(p: Problem) -> Any:
     return wide(p.target) if p.target.shape == p.x.shape else one_hot(p.target, n)
 
 
-@hypothesis.settings(max_examples=120, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(data=st.data())
 def test_every_option(dtype: Any, data: Any) -> None:
     p = data.draw(problems(dtype))

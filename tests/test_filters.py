@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
@@ -29,9 +30,25 @@ def ordered(z: Array) -> Array:
     return np.lexsort((np.arange(z.size), -z))
 
 
-def masses(z: Array) -> list[mpmath.mpf]:
-    with mpmath.workdps(50):
-        return [mpmath.exp(mpmath.mpf(v) - mpmath.mpf(z.max())) for v in z.tolist()]
+class Nucleus(NamedTuple):
+    """What the sets of one row are checked against: its order, and the share of the mass up to each place of it."""
+
+    order: Array
+    share: Any
+    possible: int
+
+
+def nucleus(z: Array) -> Nucleus:
+    order = ordered(z)
+    falling = z[order]
+    if z.size <= 1000:
+        with mpmath.workdps(50):
+            through = np.cumsum([mpmath.exp(mpmath.mpf(v) - mpmath.mpf(falling[0])) for v in falling.tolist()])
+            share = through / through[-1]
+    else:  # good to 1e-15: what is left is far below the margin
+        summed = np.cumsum(np.exp(falling.astype(np.longdouble) - falling[0]))
+        share = summed / summed[-1]
+    return Nucleus(order, share, int((z > -np.inf).sum()))
 
 
 def kept_of(y: Array, x: Array) -> Array:
@@ -43,55 +60,58 @@ def kept_of(y: Array, x: Array) -> Array:
     return np.asarray(kept)
 
 
-def check_order(kept: Array, z: Array) -> int:
+def check_order(kept: Array, order: Array) -> int:
     """Check that a start of the order is kept, of what can be; return how many."""
-    order = ordered(z)
     count = int(kept.sum())
     assert kept[order[:count]].all()
     return count
 
 
-def check_top_p(x: Array, p: float) -> None:
-    z = wide(x)
-    count = check_order(kept_of(vastmax.top_p_mask_logits(x, p), x), z)
-    order = ordered(z)
+def check_top_p(x: Array, p: float, want: Nucleus | None = None) -> None:
+    order, share, possible = want or nucleus(wide(x))
+    count = check_order(kept_of(vastmax.top_p_mask_logits(x, p), x), order)
     if p == 1:
-        assert count == (z > -np.inf).sum()
+        assert count == possible
         return
-    if z.size <= 1000:
-        with mpmath.workdps(50):
-            mass = masses(z[order])
-            total = mpmath.fsum(mass)
-            through, short = mpmath.fsum(mass[:count]) / total, mpmath.fsum(mass[: count - 1]) / total
-    else:  # good to 1e-15: what is left is far below the margin
-        part = np.exp(z[order].astype(np.longdouble) - z.max())
-        summed = np.cumsum(part)
-        through, short = summed[count - 1] / summed[-1], (summed[count - 1] - part[count - 1]) / summed[-1]
     assert count >= 1
-    assert through >= p - NEAR or count == (z > -np.inf).sum()
-    assert short < p + NEAR or count == 1
+    assert share[count - 1] >= p - NEAR or count == possible
+    assert count == 1 or share[count - 2] < p + NEAR
+
+
+@functools.cache
+def known(name: str, dtype: Any) -> tuple[Array, Nucleus]:
+    x = inputs.row(name, dtype)
+    return x, nucleus(wide(x))
 
 
 @pytest.mark.parametrize("name", inputs.NAMES)
 def test_top_p(dtype: Any, name: str) -> None:
+    x, want = known(name, dtype)
     for p in SHARES:
-        check_top_p(inputs.row(name, dtype), p)
+        check_top_p(x, p, want)
+
+
+@functools.cache
+def random_rows(n: int, sigma: float, dtype: Any) -> list[tuple[Array, Nucleus]]:
+    """One row as drawn and one with ties."""
+    x = (np.random.default_rng(n).standard_normal(n) * sigma).astype(dtype)
+    return [(y, nucleus(wide(y))) for y in (x, np.round(wide(x), 1).astype(dtype))]
 
 
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("sigma", [0.0, 1e-3, 1.0, 5.0, 40.0])
 def test_top_p_of_every_length(dtype: Any, n: int, sigma: float) -> None:
-    x = (np.random.default_rng(n).standard_normal(n) * sigma).astype(dtype)
-    for p in SHARES:
-        check_top_p(x, p)
-        check_top_p(np.round(wide(x), 1).astype(dtype), p)
+    for x, want in random_rows(n, sigma, dtype):
+        for p in SHARES:
+            check_top_p(x, p, want)
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0, -2e4, 5e4])
 def test_top_p_far_from_zero(dtype: Any, offset: float) -> None:
     x = (np.random.default_rng(2).standard_normal(20_000) * 3 + offset).astype(dtype)
+    want = nucleus(wide(x))
     for p in SHARES:
-        check_top_p(x, p)
+        check_top_p(x, p, want)
 
 
 def test_top_p_of_equal_logits_keeps_the_lowest_indices(dtype: Any) -> None:
@@ -114,18 +134,24 @@ def test_many_small_rows(wide_dtype: Any) -> None:
         check_top_p(x[row], float(p[row]))
 
 
+MIN_SHARES = (*SHARES, 0.25, 1e-30, 1e-300, 5e-324)
+
+
+@functools.cache
+def likely_enough(name: str, dtype: Any) -> dict[float, tuple[Array, Array]]:
+    """For each p: what is kept, and whether that is certain."""
+    z = wide(inputs.row(name, dtype))
+    with mpmath.workdps(50):
+        ratio = np.array([mpmath.exp(mpmath.mpf(gap)) for gap in (z - z.max()).tolist()])
+        return {p: ((ratio >= p) & (z > -np.inf), (p in (0, 1)) | (abs(ratio - p) > NEAR * p)) for p in MIN_SHARES}
+
+
 @pytest.mark.parametrize("name", inputs.NAMES)
 def test_min_p(dtype: Any, name: str) -> None:
     x = inputs.row(name, dtype)
-    z = wide(x)
-    for p in (*SHARES, 0.25, 1e-30, 1e-300, 5e-324):
+    for p, (want, certain) in likely_enough(name, dtype).items():
         kept = kept_of(vastmax.min_p_mask_logits(x, p), x)
-        for gap, is_kept in zip((z - z.max()).tolist(), kept.tolist(), strict=True):
-            with mpmath.workdps(50):
-                ratio = mpmath.exp(mpmath.mpf(gap))
-                want = ratio >= p and gap > -np.inf
-                if p in (0, 1) or abs(ratio - p) > NEAR * p:
-                    assert is_kept == want, (p, gap)
+        np.testing.assert_array_equal(kept[certain], want[certain], str(p))
 
 
 def test_min_p_where_adding_to_the_largest_would_round() -> None:
@@ -143,7 +169,7 @@ def test_top_k(dtype: Any, n: int) -> None:
             continue
         got = vastmax.top_k_mask_logits(x, k)
         for row in range(3):
-            assert check_order(kept_of(got[row], x[row]), wide(x[row])) == min(k, n)
+            assert check_order(kept_of(got[row], x[row]), ordered(wide(x[row]))) == min(k, n)
     for k in (0, None):
         assert vastmax.top_k_mask_logits(x, k).tobytes() == x.tobytes()
 
