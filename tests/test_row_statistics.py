@@ -166,8 +166,9 @@ def apart(dtype: Any, n: int, distance: float) -> tuple[Any, Any, Any, Any]:
     return x, z, *oracle.kl_divergence(wide(x), wide(z))
 
 
-@pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-3, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("n", "distance"), [(n, d) for n in LENGTHS for d in (0.0, 1e-6, 1e-3, 1.0, 30.0) if n < 10_000 or d == 1e-3]
+)
 def test_kl_divergence(dtype: Any, n: int, distance: float) -> None:
     x, z, want, largest = apart(dtype, n, distance)
     got = vastmax.kl_divergence(x, z)
