@@ -388,4 +388,4 @@ INTERRUPTED = """
 @linux
 @pytest.mark.parametrize(("shape", "name"), [("(1, 2**36)", "f4"), ("(2**18, 2**18)", "f4"), ("(1, 2**36)", "i4")])
 def test_keyboard_interrupt_leaves_the_state(shape: str, name: str) -> None:
-    assert float(subprocesses.run(INTERRUPTED, args=(shape, name), timeout=60)) < 1.0
+    assert float(subprocesses.run(INTERRUPTED, args=(shape, name), timeout=60)) < 5.0  # of minutes

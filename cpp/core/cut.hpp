@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "algebra.hpp"
 
@@ -40,14 +39,6 @@ struct Cut {
 struct Filter {
   std::int64_t top_k = 0;
   double top_p = 1, min_p = 0;
-};
-
-// What a filter leaves of a row.
-struct Kept {
-  Cut cut;
-  double max = -infinity;      // the largest logit; NaN if there is a NaN, and then nothing is cut
-  bool listed = false;         // where few are kept:
-  std::vector<Entry> entries;  // all of them, by index
 };
 
 }  // namespace vastmax

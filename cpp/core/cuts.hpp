@@ -13,19 +13,19 @@ class CutRun : protected Nucleus {
  protected:
   // What the filter keeps of a row, for masses e^((z - max) / temperature), temperature in [0, inf]; `s.divisor` does
   // not matter.  `largest`: the largest logit of each block where the caller knows them, NaN for a block with NaN, else
-  // empty.  `total`: the sum of the masses within total_error, if known, else 0.  With threads > 1 the row is split
+  // empty.  `total`: the sum of the masses as a normaliser has it, if known, else 0.  With threads > 1 the row is split
   // among them, and the caller is not inside a task.
   void find(const Source& s, const Filter& filter, double temperature, std::span<const double> largest, int threads,
             Kept& kept, Scratch& scratch, double total = 0) {
     std::vector<double> found;
     if (largest.empty()) maxima(s, block_, threads, found, scratch), largest = found;
-    kept.cut = {}, kept.listed = false, kept.entries.clear();
+    kept.cut = {}, kept.listed = false, kept.entries.clear(), kept.sums.clear();
     kept.max = max_of(largest);
     if (!(kept.max > -infinity)) return;
     const auto k = temperature == 0 || filter.top_p == 0 ? 1 : static_cast<std::size_t>(filter.top_k);
     if (k > 0 && k < n_) cut_count(s, k, threads, kept, scratch);
     if (filter.top_p < 1 && k != 1) cut_mass({s, filter.top_p, temperature, largest, total, threads, scratch}, kept);
-    if (filter.min_p > 0) kept.cut = Cut::tighter(kept.cut, {least_of(kept.max, filter.min_p, temperature)});
+    if (filter.min_p > 0) tighten(kept, {least_of(kept.max, filter.min_p, temperature)});
     if (kept.listed) list_by_index(kept);
   }
 
@@ -34,6 +34,11 @@ class CutRun : protected Nucleus {
     double max = -infinity;
     for (const double m : largest) max = m > max || std::isnan(m) ? m : max;
     return max;
+  }
+
+  static void tighten(Kept& kept, const Cut& other) {
+    if (kept.cut.keeps(other.least, other.last)) kept.sums.clear();
+    kept.cut = Cut::tighter(kept.cut, other);
   }
 
   void cut_count(const Source& s, std::size_t k, int threads, Kept& kept, Scratch& scratch) {

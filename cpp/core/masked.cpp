@@ -34,7 +34,7 @@ class MaskRun : CutRun {
     if (filters.top_p != nullptr) f.top_p = filters.top_p[s.row];
     if (filters.min_p != nullptr) f.min_p = filters.min_p[s.row];
     known = {};
-    if (f.top_p < 1) know(s, threads, known, scratch);
+    if (f.top_p < 1 && !is_short()) know(s, threads, known, scratch);
     find(s, f, 1, known.largest, threads, kept, scratch, known.total);
   }
 

@@ -156,15 +156,6 @@ class RadixSelect : protected RowOrder {
   using RowOrder::RowOrder;
 
  protected:
-  // Numbers of the compute type, and the classes that they are of; by class.
-  template <class F>
-  struct List {
-    std::vector<F> number;
-    std::vector<std::int64_t> index;
-    void clear() { number.clear(), index.clear(); }
-    std::size_t size() const { return number.size(); }
-  };
-
   // The last of the classes within a cut that are needed for what is wanted of their weights; none weighs more than at
   // `most`.
   Border border(const Source& s, const Cut& within, double most, const Weigh& weigh, const Wanted& wanted, int threads,
@@ -175,11 +166,6 @@ class RadixSelect : protected RowOrder {
     };
     return dtype_ == DType::float64 ? search(0.0) : search(0.0f);
   }
-  template <class F>
-  Border border(const List<F>& list, double least, double most, const Weigh& weigh, Mass amount) const {
-    return Search<F, OfList<F>>({*this, list}, weigh).run(least, most, {amount, 0});
-  }
-
   // Weights of n numbers of the compute type.
   void weights(const Weigh& weigh, Bytes numbers, std::size_t n, std::uint64_t* to) const {
     constexpr std::size_t some = 256;
@@ -227,29 +213,6 @@ class RadixSelect : protected RowOrder {
       } else {
         Marks marks;
         run.each_marked({x, true}, n, static_cast<double>(Ordinal<F>::number(low)), marks, offer);
-      }
-    }
-  };
-  template <class F>
-  struct OfList {
-    using Key = typename Ordinal<F>::Key;
-    static constexpr std::size_t most_sorted = 48;
-    const RadixSelect& run;
-    const List<F>& list;
-
-    void weights(const Weigh& weigh, Bytes x, std::size_t n, std::uint64_t* to) const { run.weights(weigh, x, n, to); }
-    std::size_t blocks() const { return (list.size() + Found<F>::most - 1) / Found<F>::most; }
-    template <class Fn>
-    void each_part(const Fn& fn) const {
-      Scratch none;
-      fn(std::size_t{0}, blocks(), none);
-    }
-    void gather(std::size_t block, Key low, Key high, Found<F>& found, Scratch&) const {
-      found.count = 0;
-      const std::size_t first = block * Found<F>::most, end = std::min(list.size(), first + Found<F>::most);
-      for (std::size_t i = first; i < end; ++i) {
-        const Key key = Ordinal<F>::of(list.number[i]);
-        found.offer(list.number[i], list.index[i], key >= low && key <= high);
       }
     }
   };

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <numeric>
 
 #include "core/cuts.hpp"
 #include "core/inverse.hpp"
@@ -30,6 +31,7 @@ class RowLaw : protected CutRun {
     std::vector<Partial> parts;  // of the blocks; max: the largest logit of any size; terms: see `tempered`
     std::unique_ptr<std::byte[]> lanes;
     std::vector<double> ends;  // running sums over the blocks or the list, in one unit
+    bool summed;               // by the filter; what blocks have left is not in `parts`
     double max;
     std::size_t where;  // the block that holds it, or its place in the list
     bool valid;         // something can be drawn
@@ -55,7 +57,7 @@ class RowLaw : protected CutRun {
     const Filter& f = row.filter;
     const bool count = f.top_k > 0 && static_cast<std::size_t>(f.top_k) < n_, mass = f.top_p < 1;
     row.filtered = row.temperature != 0 && (count || mass || f.min_p > 0);
-    row.kept.cut = {}, row.kept.listed = false;
+    row.kept.cut = {}, row.kept.listed = row.summed = false;
     double total = 0;
     if (!row.filtered || (mass && !count)) {  // who looks for a mass wants to know it all
       read_blocks(s, row, more, max, threads, scratch);
@@ -103,6 +105,7 @@ class RowLaw : protected CutRun {
   };
   void resolve(const Source& s, const Row& row, std::size_t block, const Fallen& fallen, std::int64_t* ids,
                Scratch& scratch) const {
+    const Partial part = row.summed ? kept_block(s, row, block, scratch) : row.parts[block];
     const std::size_t parts = (length(block) + stretch_length - 1) / stretch_length;
     double ends[most_stretches], sum = 0;
     for (std::size_t k = 0; k < parts; ++k) ends[k] = sum += k_.stretch_sum(lanes(row, block) + k * lanes_bytes);
@@ -116,7 +119,6 @@ class RowLaw : protected CutRun {
         if (places[i].part == k) draws[count] = fallen.draw[i], shares[count++] = places[i].share;
       if (count == 0) continue;
       const std::size_t start = block * block_ + k * stretch_length, n = std::min(stretch_length, n_ - start);
-      const Partial& part = row.parts[block];
       const Terms terms = logits(s, row, start, n, part.max, scratch);
       k_.find_shares[terms.staged](terms.x, n, part.ref, shares, count, found);
       for (std::size_t i = 0; i < count; ++i)
@@ -160,11 +162,22 @@ class RowLaw : protected CutRun {
     }
     find(s, row.filter, row.temperature, row.largest, threads, row.kept, scratch, total);
     if (interrupted_ || (total > 0 && !row.cut())) return;
+    row.summed = sums_tell(row);
+    if (row.summed) return;
     if (!row.listed() && row.cut()) list_few(s, row, threads, scratch);
     if (row.listed()) return weigh_list(row);
     double max = NAN;
     read_blocks(s, row, false, max, threads, scratch);
     if (!interrupted_) weigh(row);
+  }
+  // Whether the filter's sums of the blocks are all that is to be known: next to one class that has most of the mass,
+  // they say too little of the others.
+  static bool sums_tell(Row& row) {
+    const std::vector<double>& sums = row.kept.sums;
+    if (std::accumulate(sums.begin(), sums.end(), 0.0) <= 1.75 * mass_unit) return false;
+    row.ends.resize(sums.size());
+    std::inclusive_scan(sums.begin(), sums.end(), row.ends.begin());
+    return true;
   }
   // Lists what is kept unless it is more than a few.
   void list_few(const Source& s, Row& row, int threads, Scratch& scratch) {
@@ -266,7 +279,7 @@ class RowLaw : protected CutRun {
   }
 
   double largest_term(const Row& row) const {
-    if (row.listed()) return list_unit;
+    if (row.listed() || row.summed) return mass_unit;
     return math().exp_scaled(row.tempered() || shifted(row.max) ? 0 : row.max, row.parts[row.where].ref);
   }
   double weight(const Row& row, const Partial& part) const {
@@ -293,7 +306,7 @@ class RowLaw : protected CutRun {
     std::vector<std::byte> numbers(entries.size() * compute_size(dtype_));
     for (std::size_t i = 0; i < entries.size(); ++i)
       store_number(numbers.data() + i * compute_size(dtype_), reduced(dtype_), entries[i].value);
-    row.ends.assign(entries.size(), list_unit);
+    row.ends.assign(entries.size(), mass_unit);
     if (row.temperature < infinity)
       k_.masses(numbers.data(), entries.size(), row.max,
                 std::min(1 / row.temperature, std::numeric_limits<double>::max()), row.ends.data());
@@ -305,7 +318,7 @@ class RowLaw : protected CutRun {
     row.valid = !entries.empty();  // unless somebody else writes the logits meanwhile
   }
 
-  static constexpr double list_unit = 0x1p62;
+  static constexpr double mass_unit = 0x1p62;
   const std::size_t stretches_;  // of a block
 };
 

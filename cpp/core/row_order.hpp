@@ -41,6 +41,10 @@ class RowOrder : protected NormRun {
   template <class Fn>
   void each_marked(const Piece& p, std::size_t n, double limit, Marks& marks, const Fn& fn) const {
     k_.mark_from[p.staged](p.x, n, std::isnan(limit) ? infinity : limit, true, marks);
+    each_mark(marks, n, fn);
+  }
+  template <class Fn>
+  static void each_mark(Marks& marks, std::size_t n, const Fn& fn) {
     for (std::size_t w = 0; w < (n + 63) / 64; ++w)
       for (; marks[w] != 0; marks[w] &= marks[w] - 1) fn(w * 64 + static_cast<std::size_t>(std::countr_zero(marks[w])));
   }

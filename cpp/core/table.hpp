@@ -57,6 +57,10 @@ struct DrawWeights {
 struct MassSums {
   double all, above;
 };
+struct MassFrom {
+  double mass;
+  std::size_t count;
+};
 
 // For the elements of one dtype.  "Staged" inputs are of the compute type (float32 for the 16-bit types), outputs
 // always of the dtype. `ahead` is what will be read next; null for nothing.
@@ -117,8 +121,10 @@ struct DTypeKernels {
   // The largest of every `stretch` elements, a divisor of a block and multiple of 64; NaN where there is one.
   void (*stretch_max[2])(Bytes x, std::size_t n, std::size_t stretch, double* to);
   std::size_t (*mark_between[2])(Bytes x, std::size_t n, double least, double below, std::uint64_t* marks);
-  // Masses e^((z - max) rate) 2^62, and their sums: of all, and from a limit up.
+  // Masses e^((z - max) rate) 2^62; what those of elements from a limit up sum to.
   void (*masses)(Bytes staged, std::size_t n, double max, double rate, double* to);
+  MassFrom (*mass_from)(Bytes staged, const double* mass, std::size_t n, double least);
+  // Sums of masses, of all and from a limit up: of float32 good to 2^-34 + |max rate| 2^-53.
   MassSums (*mass_sums[2])(Bytes x, std::size_t n, double max, double rate, double limit);
   void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
@@ -165,6 +171,8 @@ struct Kernels {
   void (*log_prob)(const Sampler&, const std::int64_t* ids, std::size_t n, double* log_q);
   // when each of classes [first, first + n) is first drawn, if draws come at rate 1
   void (*clocks)(const Sampler&, const Draws&, std::size_t first, std::size_t n, double* times);
+  // Which of n elements are marked; room for n + 8.
+  std::size_t (*places)(const std::uint64_t* marks, std::size_t n, std::uint16_t* at);
   // Of the bits of classes [first, first + n) of a row, those up to `most`, and at which class, from `first` on.
   // Both have room for n.
   std::size_t (*noise)(const Draws&, std::size_t first, std::size_t n, std::uint64_t most, std::uint32_t* at,

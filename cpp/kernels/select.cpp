@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a row's logits: the largest of each stretch, masses in float64, and what a cut leaves.
+#include <type_traits>
+
 #include "kernels/fill.hpp"
 #include "simd/rows.hpp"
 
@@ -77,22 +79,53 @@ VM_INLINE void load_wide(Bytes x, std::size_t left, F64 (&z)[2], const In* t) {
   widen(load_up_to<F32>(x, left, -Number<float>::infinity, t), z[0], z[1]);
 }
 
+// The same for sums with a bound: e^(z rate - max rate), to 2^-34 and the rounding of max rate, which all share.
+struct MassToSum {
+  double max, rate;
+  template <class V>
+  VM_MEMBER V operator()(V z) const {
+    return ScaledExp<V>(splat<V>(-62)).close(fma(z, splat<V>(rate), splat<V>(-max * rate)));
+  }
+};
+
 // Plain sums in sixteen lanes: of a block they are good to 2^-44.
 template <class In>
 static MassSums mass_sums(Bytes x, std::size_t n, double max, double rate, double limit) {
   constexpr std::size_t lanes = 2 * F64::lanes;
+  const std::conditional_t<sizeof(In) == sizeof(double), MassOf, MassToSum> of{max, rate};
   F64 all[2] = {splat<F64>(0), splat<F64>(0)}, above[2] = {splat<F64>(0), splat<F64>(0)};
   for (std::size_t i = 0; i < n; i += lanes) {
     F64 z[2];
     load_wide(x + i * sizeof(In), n - i < lanes ? n - i : lanes, z, type<In>);
     VM_UNROLL(2)
     for (int j = 0; j < 2; ++j) {
-      const F64 mass = through(MassOf{max, rate}, z[j]);
+      const F64 mass = through(of, z[j]);
       all[j] = all[j] + mass;
-      above[j] = above[j] + keep(not_less(z[j], splat<F64>(limit)), mass);
+      above[j] = add_where(not_less(z[j], splat<F64>(limit)), above[j], mass);
     }
   }
   return {fold(all[0], all[1]).value(), fold(above[0], above[1]).value()};
+}
+
+template <class F>
+static MassFrom mass_from(Bytes x, const double* mass, std::size_t n, double least) {
+  constexpr std::size_t lanes = 2 * F64::lanes;
+  const F64 from = splat<F64>(least);
+  F64 sum[2] = {splat<F64>(0), splat<F64>(0)};
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < n; i += lanes) {
+    const std::size_t left = n - i < lanes ? n - i : lanes;
+    F64 z[2], m[2];
+    load_wide(x + i * sizeof(F), left, z, type<F>);
+    load_wide(reinterpret_cast<Bytes>(mass + i), left, m, type<double>);
+    VM_UNROLL(2)
+    for (int j = 0; j < 2; ++j) {
+      const auto in = not_less(z[j], from);
+      sum[j] = add_where(in, sum[j], m[j]);
+      count += static_cast<std::size_t>(__builtin_popcountll(bits(in)));
+    }
+  }
+  return {fold(sum[0], sum[1]).value(), count};
 }
 
 template <class In>
@@ -114,6 +147,21 @@ static std::size_t mark_between(Bytes x, std::size_t n, double least, double bel
   return count;
 }
 
+// Eight at a time, wanted or not: an end that is not foreseen costs more than they do.
+static std::size_t places(const std::uint64_t* marks, std::size_t n, std::uint16_t* at) {
+  std::size_t count = 0;
+  for (std::size_t w = 0; w < (n + 63) / 64; ++w) {
+    std::uint64_t in = marks[w];
+    const std::size_t end = count + static_cast<std::size_t>(__builtin_popcountll(in));
+    for (; count < end; count += 8)
+      for (std::size_t j = 0; j < 8; ++j, in &= in - 1)
+        at[count + j] =
+            static_cast<std::uint16_t>(w * 64 + static_cast<unsigned>(__builtin_ctzll(in | std::uint64_t{1} << 63)));
+    count = end;
+  }
+  return count;
+}
+
 template <class In, class T>
 static void keep_from(Bytes x, std::size_t n, double limit, OutBytes y, bool stream) {
   using F = compute_t<In>;
@@ -124,11 +172,12 @@ static void keep_from(Bytes x, std::size_t n, double limit, OutBytes y, bool str
 }
 
 void fill_select(Kernels& k) {
+  k.places = places;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;
     to.stretch_max[0] = stretch_max<T>, to.stretch_max[1] = stretch_max<F>;
     to.mark_between[0] = mark_between<T>, to.mark_between[1] = mark_between<F>;
-    to.masses = masses<F>;
+    to.masses = masses<F>, to.mass_from = mass_from<F>;
     to.mass_sums[0] = mass_sums<T>, to.mass_sums[1] = mass_sums<F>;
     to.keep_from[0] = keep_from<T, T>, to.keep_from[1] = keep_from<F, T>;
   });

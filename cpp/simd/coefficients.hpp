@@ -143,6 +143,21 @@ struct Coefficients<double> {
       return c[i];
     }
   };
+  // (e^(r/2) - 1) / r, for sums with a bound: relative error 2^-35.96
+  struct exp_close {
+    static constexpr int count = 6;
+    VM_MEMBER static constexpr double at(int i) {
+      constexpr double c[] = {
+          0x1000000025a0e8p-53,
+          0x1fffffff07f8e3p-56,
+          0x1555540e5dfeafp-58,
+          0x15555817975588p-61,
+          0x11167b0362b2e4p-64,
+          0x16bcdade62d490p-68,
+      };
+      return c[i];
+    }
+  };
   // (log(1 + f) - f + f^2 / 2) / f^3, f in [-1/4, 1/2]: relative error 2^-61.89
   struct log1p_tail {
     static constexpr int count = 21;

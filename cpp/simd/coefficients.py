@@ -61,6 +61,7 @@ TABLES = [  # name, what it approximates, function, weight (relative error of th
     ("exp_curve", "(e^r - 1 - r) / r^2 as a result of its own", exp_tail, lambda r: 1 / exp_tail(r), (-HALF, HALF), {"double": 10}),
     ("exp_short", "(e^r - 1) / r, enough for 16-bit results", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 2}),
     ("exp_medium", "(e^r - 1) / r, enough for 16-bit results that are rounded correctly but for one in a thousand", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 4}),
+    ("exp_close", "(e^(r/2) - 1) / r, for sums with a bound", lambda r: exp_slope(r / 2) / 2, lambda r: abs(r) / mp.exp(r / 2) + mp.mpf(10) ** -30, (-HALF, HALF), {"double": 5}),
     ("log1p_slope", "log(1 + e) / e, e in [0, 1], for the same", log1p_slope, lambda e: e / (mp.log1p(e) + mp.mpf(10) ** -30), (mp.mpf(10) ** -12, mp.mpf(1)), {"float": 7}),
     ("log1p_tail", "(log(1 + f) - f + f^2 / 2) / f^3, f in [-1/4, 1/2]", log1p_tail, lambda f: abs(f) ** 3 / abs(mp.log1p(f) + mp.mpf(10) ** -30), (mp.mpf("-0.2501"), mp.mpf("0.5001")), {"float": 8, "double": 20}),
     ("atanh_tail", "(2 atanh(s) / s - 2) / s^2 in s^2, |s| <= 3 - sqrt(8)", atanh_tail, lambda z: z, (mp.mpf(0), mp.mpf("0.0295")), {"float": 3, "double": 6}),

@@ -152,6 +152,17 @@ VM_INLINE Wide<P, K> shift_exponent_where(Mask<P, K> m, Wide<P, K> a, Wide<P, K>
   return keep(m, shift_exponent(a, b));
 #endif
 }
+// a + keep(m, b)
+template <class P, int K>
+VM_INLINE Wide<P, K> add_where(Mask<P, K> m, Wide<P, K> a, Wide<P, K> b) {
+#ifdef VM_ADD_WHERE
+  Wide<P, K> out;
+  VM_EACH(i) out.piece[i] = add_where_piece(m.piece[i], a.piece[i], b.piece[i]);
+  return out;
+#else
+  return a + keep(m, b);
+#endif
+}
 VM_INLINE void widen(F32 a, F64& low, F64& high) { widen_pieces(a.piece, low.piece, high.piece); }
 
 // Memory. T is a storage type: float, double, Half or BFloat16; addresses need no alignment, except for stream.
