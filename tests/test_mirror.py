@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
+import graphlib
 import importlib
 import inspect
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import contracts
 import vastmax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 OPS_DEF = ROOT / "cpp" / "ops.def"
@@ -68,6 +73,51 @@ def test_a_kernel_has_the_same_name_on_both_backends() -> None:
     cpu = {path.stem for path in (ROOT / "cpp" / "kernels").glob("*.cpp")}
     cuda = {path.stem for path in (ROOT / "cuda" / "kernels").glob("*.cu")}
     assert cpu - ONLY_CPU == cuda - ONLY_CUDA
+
+
+def imported(module: str, path: Path) -> Iterator[str]:
+    """Everything that a module may import from, inside its functions and for its types too."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Which modules each module of a package imports, itself and the packages that it lies in aside."""
+    modules = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {
+        module: {name for name in imported(module, path) if name in modules and not f"{module}.".startswith(f"{name}.")}
+        for module, path in modules.items()
+    }
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    assert vastmax.__file__ is not None
+    graph = import_graph(Path(vastmax.__file__).parent)
+    assert {"vastmax.softmax", "vastmax._call"} <= graph["vastmax"] | graph["vastmax.softmax"]
+    graphlib.TopologicalSorter(graph).prepare()  # names the modules of a circle
+
+
+def test_a_circle_through_a_function_and_types_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .a import f\n")
+    (package / "a.py").write_text("def f():\n    from .inner import b\n")
+    (package / "inner" / "__init__.py").write_text("")
+    (package / "inner" / "b.py").write_text("if TYPE_CHECKING:\n    from ..c import T\n")
+    (package / "c.py").write_text("import package.a\n")
+    with pytest.raises(graphlib.CycleError) as caught:
+        graphlib.TopologicalSorter(import_graph(package)).prepare()
+    assert set(caught.value.args[1]) == {"package.a", "package.inner.b", "package.c"}
 
 
 @source_tree

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what users pass to what the core takes: dtypes, rows, destinations, overlap."""
+"""From what users pass to what the core takes: dtypes, shapes, destinations, overlap."""
 
 from __future__ import annotations
 
 import sys
-from math import inf, prod
+from math import inf
 from numbers import Real
-from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
@@ -165,85 +164,6 @@ def unwrap(y: Array, out: object) -> Array:
     return y if y.ndim else y[()]
 
 
-class Rows:
-    """How arrays of one shape fall into rows along `axis`."""
-
-    __slots__ = ("_axes", "_op", "_order", "classes", "count", "kept", "result", "shape")
-
-    def __init__(self, op: str, shape: tuple[int, ...], axis: Axis) -> None:
-        self._op, self.shape = op, shape
-        self._axes: tuple[int, ...]
-        self._order: tuple[int, ...] | None
-        self.result: tuple[int, ...]
-        self.kept: tuple[int, ...]
-        if shape and type(axis) is int and axis in (-1, len(shape) - 1):  # the usual case, ten times as fast
-            self._axes, self._order = (len(shape) - 1,), None
-            self.result, self.classes = shape[:-1], shape[-1]
-            self.kept = (*self.result, 1)
-        else:
-            self._axes = axes = _normalised(op, axis, len(shape))
-            others = [i for i in range(len(shape)) if i not in axes]
-            order = (*others, *axes)
-            self._order = None if order == tuple(range(len(shape))) else order
-            self.result = tuple([shape[i] for i in others])
-            self.classes = prod([shape[i] for i in axes])
-            self.kept = tuple([1 if i in axes else shape[i] for i in range(len(shape))])
-        self.count = prod(self.result)
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes that a row spans."""
-        return self._axes
-
-    @property
-    def merging(self) -> bool:
-        """Whether a row spans several axes, so that `of` may have to copy."""
-        return len(self._axes) > 1
-
-    def of(self, a: Array) -> Array:
-        """Return `a`, of the full shape, with its rows along the last axis. A view wherever strides allow one."""
-        moved = self.moved(a)
-        return moved if len(self._axes) == 1 else moved.reshape(*self.result, self.classes)
-
-    def moved(self, a: Array) -> Array:
-        """Return a view of `a` with the axes of a row last."""
-        return a if self._order is None else a.transpose(self._order)
-
-    def of_mask(self, mask: Array | None) -> Array | None:
-        """Return the rows of a mask, if there is one."""
-        return None if mask is None else self.of(mask)
-
-    def put_back(self, rows: Array, a: Array) -> None:
-        """Store what `of` could only copy."""
-        moved = self.moved(a)
-        moved[...] = rows.reshape(moved.shape)
-
-    def temperature(self, value: ArrayLike | None) -> Array | None:
-        """Check `temperature=` and return it with one float64 per row, or None if it changes nothing."""
-        if value is None or (type(value) in (int, float) and value == 1):
-            return None
-        t = as_given(self._op, "temperature", value)
-        if t.dtype.kind not in "fiub" and not is_float(t.dtype):
-            raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
-        with np.errstate(all="ignore"):  # longdouble overflows to inf
-            t = t.astype(F64, copy=False)
-        good = np.isfinite(t) & (t > 0)
-        if not good.all():
-            raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
-        if t.shape == (self.count,):  # one for each row; where this broadcasts too, it means the same
-            t = t.reshape(self.kept)
-        return spread(self._op, "temperature", t, self.kept, f" or ({self.count},)").reshape(self.result)
-
-    def mask(self, where: ArrayLike | None) -> Array | None:
-        """Check `where=` and return it with the full shape."""
-        if where is None:
-            return None
-        mask = as_given(self._op, "where", where)
-        if mask.dtype != np.bool_:
-            raise TypeError(message(self._op, "where", f"has dtype {mask.dtype}", "bool"))
-        return spread(self._op, "where", mask, self.shape)
-
-
 def joint_shape(op: str, argument: str, a: Array, other: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return what `a` and `shape` broadcast to together."""
     try:
@@ -251,6 +171,12 @@ def joint_shape(op: str, argument: str, a: Array, other: str, shape: tuple[int, 
     except ValueError:
         accepted = f"shapes that broadcast with {other}, of shape {shape}"
         raise ValueError(message(op, argument, f"has shape {a.shape}", accepted)) from None
+
+
+def expect_shape_of(op: str, argument: str, a: Array, other: str, shape: tuple[int, ...]) -> None:
+    """Check that `a` has the shape of another argument."""
+    if a.shape != shape:
+        raise ValueError(message(op, argument, f"has shape {a.shape}", f"the shape of {other}, {shape}"))
 
 
 def spread(op: str, argument: str, a: Array, shape: tuple[int, ...], or_else: str = "") -> Array:
@@ -314,27 +240,6 @@ def wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
     if not is_float(kind):
         raise TypeError(message(op, "dtype", f"is {kind}", accepted))
     return kind.newbyteorder("=")
-
-
-def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    given = axis if isinstance(axis, tuple | list) else (axis,)
-    if ndim == 0 and given in [(0,), (-1,)]:  # a scalar is a row of one, as in PyTorch
-        return ()
-    axes = set()
-    for a in given:
-        try:
-            i = index(a)
-        except TypeError:
-            raise TypeError(message(op, "axis", f"is {axis!r}", "an int, a tuple of ints, or None")) from None
-        if not -ndim <= i < ndim:
-            accepted = f"{-ndim} to {ndim - 1}" if ndim else "-1, 0, None"
-            raise np.exceptions.AxisError(i, ndim, f"{op}: axis is {i}; accepted: {accepted}")
-        if i % ndim in axes:
-            raise ValueError(message(op, "axis", f"is {axis!r}, which repeats an axis", "different axes"))
-        axes.add(i % ndim)
-    return tuple(sorted(axes))
 
 
 def overlap(a: Array, out: Array) -> bool:

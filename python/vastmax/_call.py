@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _config, _core, _policy, _reduction
-from ._arrays import Rows
 from ._backends import absent
 from ._choose import Planned, choose
+from ._rows import Rows
 from .errors import BackendUnavailable, message
 
 if TYPE_CHECKING:
@@ -230,8 +230,7 @@ def elementwise_loss(
     logits, *joined = _arrays.alike(logits, *others.values())
     others = dict(zip(others, joined, strict=True))
     shape = logits.shape
-    if others["target"].shape != shape:
-        raise ValueError(message(op, "target", f"has shape {others['target'].shape}", f"the shape of input, {shape}"))
+    _arrays.expect_shape_of(op, "target", others["target"], "input", shape)
     others = {name: _arrays.spread(op, name, a, shape) for name, a in others.items()}
     run = _chosen("elementwise_loss", op, 1, logits.size, logits.dtype)
 
@@ -313,9 +312,7 @@ def _pair(op: str, grad_output: ArrayLike, argument: str, saved: ArrayLike) -> t
     """Bring a gradient and what the forward pass saved to one dtype; their shapes must agree."""
     kept = _arrays.floats(op, argument, saved)
     grad = _arrays.joining(op, "grad_output", grad_output, kept.dtype)
-    if grad.shape != kept.shape:
-        accepted = f"the shape of {argument}, {kept.shape}"
-        raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", accepted))
+    _arrays.expect_shape_of(op, "grad_output", grad, argument, kept.shape)
     return _arrays.alike(grad, kept)
 
 

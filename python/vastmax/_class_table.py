@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from ._arrays import Array
-    from ._losses import TargetLike
+    from ._targets import TargetLike
 
 _ROWS = "rows of float16, bfloat16, float32 or float64 in native byte order"
 

@@ -7,12 +7,12 @@ import os
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
-from operator import index
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _core, _threadpoolctl
 from ._choose import DEVICES
+from ._numbers import whole
 from .errors import message
 
 if TYPE_CHECKING:
@@ -282,13 +282,7 @@ def sources() -> dict[str, str]:
 
 
 def _threads(op: str, argument: str, n: int) -> int:
-    try:
-        count = index(n)
-    except TypeError:
-        raise TypeError(message(op, argument, f"is {n!r}", _ANY_THREADS)) from None
-    if not 1 <= count < 2**31:
-        raise ValueError(message(op, argument, f"is {n!r}", _ANY_THREADS))
-    return count
+    return whole(op, argument, n, 1, 2**31 - 1, _ANY_THREADS)
 
 
 def _isa(op: str, argument: str, name: str) -> int:

@@ -13,9 +13,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from . import _arrays, _class_table, _config, _corrections, _draws, _guests, _sampled, _targets
+from . import _arrays, _class_table, _config, _corrections, _draws, _guests, _targets
 from ._device import Site
-from ._losses import LEAST_CAP, number
+from ._numbers import LEAST_CAP, number
+from ._results import SampledSoftmaxResult
+from ._sampled_operands import Kind, Source, draws_of
 from .errors import message
 from .samplers import Law
 from .sparse_rows import FactoredGrad, SparseRows, group
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from ._corrections import Shifts
     from ._draws import Draws
     from ._guests import Foreign
-    from ._losses import TargetLike
-    from ._sampled import Kind, Options, SampledSoftmaxResult
+    from ._sampled_operands import Options
+    from ._targets import TargetLike
     from .sparse_rows import Groups
 
 # Draws of rows of their own that exist at once, 16 bytes each; and bytes of logits that one matrix product makes: what
@@ -70,16 +72,16 @@ def run(
     given = site.floats("input", inputs)
     grad_dtype, rows = table.gradient_dtype(given), len(given)
     targets = _class_table.targets(op, _on_host(site, target), rows, table.classes)
-    size = _sampled._size(op, table, options)
+    size = draws_of(op, table, options)
     scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
     outer = None if grad_output is None else _outer(site, grad_output, rows)
-    source = _sampled._Source(op, options, size, rows)
+    source = Source(op, options, size, rows)
     met = len(targets.ids) + size * (1 if options.share == "batch" else rows)
     site.chosen(rows, table.classes, table.weight.dtype, (met * table.row_bytes, _HOW[options.share].format(size)))
     batch = _Batch(site, kind, table, targets, scale, outer, correction, source)
     # A gradient that keeps the input keeps a copy: the caller may write to theirs before it is used.
     x = _Lent.of(site, given, table.kind, inputs, copied=options.need_grad and options.share == "row")
-    x, spoilt = _spoilt(site, x, targets) if kind != _sampled.Kind.NCE else (x, [])
+    x, spoilt = _spoilt(site, x, targets) if kind != Kind.NCE else (x, [])
     grad = site.fresh(x.view.shape, table.kind) if options.need_grad else None
     grad_weight: SparseRows | FactoredGrad | None
     grad_weight = batch.shared(x, grad) if options.share == "batch" else batch.own(x, grad)
@@ -90,7 +92,7 @@ def run(
     loss, lse, effective = (site.given(a, (rows,), reduced) for a in batch.results)
     hits = site.given(batch.hits, (rows,), _INT64)
     grad_input = None if grad is None else site.given(grad, grad.shape, grad_dtype)
-    return _sampled.SampledSoftmaxResult(loss, lse, grad_input, grad_weight, hits, effective)
+    return SampledSoftmaxResult(loss, lse, grad_input, grad_weight, hits, effective)
 
 
 def _on_host(site: Site, target: TargetLike) -> TargetLike:
@@ -161,7 +163,7 @@ class _Batch:
         scale: float,
         outer: Array | None,
         correction: str,
-        source: _sampled._Source,
+        source: Source,
     ) -> None:
         self._site, self._kind, self._table, self._targets = site, kind, table, targets
         self._scale, self._outer, self._correction, self._source = scale, outer, correction, source
@@ -206,7 +208,7 @@ class _Batch:
         self._in_table(draws)
         ids, first, counts = np.unique(draws.ids[0], return_index=True, return_counts=True)
         shifts = self._shifts(draws, 0, len(x.view))
-        added = shifts.draws[0, first] + (0 if self._kind == _sampled.Kind.NCE else np.log(counts))
+        added = shifts.draws[0, first] + (0 if self._kind == Kind.NCE else np.log(counts))
         columns = [site.upload(np.asarray(a, d)) for a, d in ((counts, kind), (1 / counts, kind), (added, kind))]
         there, times = site.upload(ids), site.upload(counts.astype(np.float64))
         biases = None
@@ -245,7 +247,7 @@ class _Batch:
 
     @property
     def _corrected(self) -> bool:
-        return self._kind == _sampled.Kind.NCE or self._correction != "none"
+        return self._kind == Kind.NCE or self._correction != "none"
 
     def _in_table(self, draws: Draws) -> None:
         if self._source.options.sampler.classes is None:
@@ -255,7 +257,7 @@ class _Batch:
         targets = self._targets.of(first, count)
         begin = self._targets.offsets[first]
         known = None if self._known is None else self._known[begin : begin + len(targets.ids)]
-        if self._kind == _sampled.Kind.NCE:
+        if self._kind == Kind.NCE:
             return _corrections.odds(self._site.op, draws, targets, known)
         drop_hits = self._source.options.exclude_targets
         return _corrections.shifts(self._site.op, self._correction, draws, targets, known, drop_hits)
@@ -296,7 +298,7 @@ def _added(shifts: Shifts) -> float:
 class _OwnDraws:
     """Draws of rows of their own, on the device."""
 
-    def __init__(self, site: Site, source: _sampled._Source, rows: int, classes: int, *, expected: bool) -> None:
+    def __init__(self, site: Site, source: Source, rows: int, classes: int, *, expected: bool) -> None:
         self._site, self._source, self._classes, self._expected = site, source, classes, expected
         size, sampler = source.size, source.options.sampler
         self.step = max(1, min(rows, _DRAWS_AT_ONCE // size))

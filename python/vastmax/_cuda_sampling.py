@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The road of draws from logits, and of their order, that run on a GPU."""
+"""The road of draws from logits, of top_k and of the masks on a GPU: the same functions as in `_sampling`."""
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _filters, _sampling, _seeds
+from . import _arrays, _seeds
 from ._device import Site
-from ._losses import rows_along
+from ._rows import rows_along
+from ._sampling_operands import counts, shares, size_of, temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Reduced, Rows
+    from ._arrays import Array, Reduced
+    from ._rows import Rows
     from ._seeds import Seed
 
 _INT64, _BOOL = np.dtype(np.int64), np.dtype(np.bool_)
@@ -28,7 +30,7 @@ def top_k(x: ArrayLike, k: int, axis: int) -> tuple[Array, Array]:
     site = Site("top_k", x)
     logits = site.floats("x", x)
     rows = rows_along(site.op, "x", logits, axis)
-    n = _filters.how_many(site.op, logits, rows, k)
+    n = rows.how_many("k", k, 1, "x")
     site.chosen(rows.count, rows.classes, logits.dtype)
     values, put_values = _put_along(site, rows, n, logits.dtype)
     indices, put_indices = _put_along(site, rows, n, _INT64)
@@ -44,9 +46,9 @@ def mask(
     x = site.floats("logits", logits)
     rows = rows_along(op, "logits", x, axis)
     filters = (
-        _filters.counts(op, "k", _on_host(site, "k", k), rows),
-        _filters.shares(op, "p", _on_host(site, "p", top_p), rows),
-        _filters.shares(op, "p", _on_host(site, "p", min_p), rows),
+        counts(op, "k", _on_host(site, "k", k), rows),
+        shares(op, "p", _on_host(site, "p", top_p), rows),
+        shares(op, "p", _on_host(site, "p", min_p), rows),
     )
     site.chosen(rows.count, rows.classes, x.dtype)
     y, done = site.result(None, x.shape, x.dtype)
@@ -77,11 +79,11 @@ def sample(
     site = Site(op, logits, where)
     x = site.floats("logits", logits)
     rows = rows_along(op, "logits", x, axis)
-    more = _sampling.how_many(op, rows, size, replace)
-    t = _sampling.per_row(op, rows, "temperature", site.integers("temperature", temperature), inf)
-    k = _filters.counts(op, "top_k", _on_host(site, "top_k", top_k), rows)
-    p = _filters.shares(op, "top_p", _on_host(site, "top_p", top_p), rows)
-    least = _filters.shares(op, "min_p", _on_host(site, "min_p", min_p), rows)
+    more = size_of(op, rows, size, replace)
+    t = temperatures(op, rows, site.integers("temperature", temperature))
+    k = counts(op, "top_k", _on_host(site, "top_k", top_k), rows)
+    p = shares(op, "top_p", _on_host(site, "top_p", top_p), rows)
+    least = shares(op, "min_p", _on_host(site, "min_p", min_p), rows)
     mask = site.mask(rows, where)
     steps, first = _seeds.step(op, step), _seeds.row_offset(op, row_offset, rows.count)
     site.chosen(rows.count, rows.classes, x.dtype)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Rows
+    from ._arrays import Array
     from ._guests import Foreign
+    from ._rows import Rows
 
 _CUDA, _MANAGED = 2, 13  # device types of DLPack
 _KINDS = {(code, 8 * n): f"{kind}{n}" for code, kind in ((0, "i"), (1, "u"), (2, "f")) for n in (1, 2, 4, 8)}

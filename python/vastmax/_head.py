@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _arrays, _call, _policy
-from ._losses import LEAST_CAP, number
+from ._numbers import LEAST_CAP, number
 from .errors import message
 
 if TYPE_CHECKING:

@@ -6,36 +6,27 @@ The core takes what there is one of for each row as a dense array, rows in index
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
-from numbers import Real
-from operator import index
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import _arrays, _call, _reduction
-from ._arrays import F64, Rows
-from ._targets import class_ids
+from ._arrays import F64
+from ._numbers import LEAST_CAP, number
+from ._results import CrossEntropyResult, SoftmaxStats
+from ._rows import rows_along
+from ._targets import class_ids, parts_of, picked
 from .errors import message
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._arrays import Array, Reduced
-
-    TargetLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
+    from ._rows import Rows
+    from ._targets import TargetLike
 
 _INT64 = np.dtype(np.int64)
-LEAST_CAP = float(np.finfo(np.float32).tiny)
-
-
-class CrossEntropyResult(NamedTuple):
-    """What `cross_entropy_with_grad` returns."""
-
-    loss: Reduced
-    grad: Any  # an array
-    lse: Reduced
 
 
 class Target(NamedTuple):
@@ -72,10 +63,10 @@ def cross_entropy(
     z = number(op, "z_loss", z_loss, 0)
     cap = 0.0 if softcap is None else number(op, "softcap", softcap, LEAST_CAP)
     if _call._on_gpu(op, logits, *parts_of(target)):
-        from . import _cuda_call
+        from . import _cuda_losses
 
         options = (temperature, where, sample_weight, grad_output, out)
-        return _cuda_call.norm_loss(
+        return _cuda_losses.norm_loss(
             op,
             logits,
             target,
@@ -125,24 +116,11 @@ def cross_entropy(
     )
     kind = _arrays.reduction_dtype(x.dtype)
     if reduction == "none":
-        value = per_row(loss, rows, kind)
+        value = rows.returned(loss, kind)
     else:
         value = _reduction.quotient(total, divisor if reduction == "mean" else 1, kind)
-    sums = None if lse is None else per_row(lse, rows, kind)
+    sums = None if lse is None else rows.returned(lse, kind)
     return CrossEntropyResult(value, None if grad is None else _arrays.unwrap(grad, out), sums)
-
-
-def per_row(values: Array, rows: Rows, kind: np.dtype[Any], *more: int) -> Reduced:
-    """Shape what the core found for each row for the user."""
-    with np.errstate(all="ignore"):  # a float64 may not fit float32
-        return _arrays.unwrap(values.astype(kind, copy=False).reshape((*rows.result, *more)), None)
-
-
-def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
-    """Return the rows of `x` along one axis."""
-    if isinstance(axis, Sequence) or axis is None:
-        raise TypeError(message(op, "axis", f"is {axis!r}", f"one int, the axis of the classes of {argument}"))
-    return Rows(op, x.shape, axis)
 
 
 def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int) -> tuple[Array, Rows, Target]:
@@ -169,50 +147,9 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
     return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows.classes, ignore), 1, None, None)
 
 
-def _is_array(value: ArrayLike) -> bool:
-    return _arrays.home(value) != "cpu" or np.ndim(value) > 0
-
-
-def parts_of(target: TargetLike) -> tuple[ArrayLike, ...]:
-    """Return the arrays of a target: itself, or ids and probabilities."""
-    if isinstance(target, tuple) and len(target) == 2 and any(map(_is_array, target)):
-        return target
-    return (cast("ArrayLike", target),)
-
-
 def _mixes(x: Array, other: Array) -> bool:
     """Whether one of the two has to be computed in float64 and the other would not be."""
     return (x.dtype == F64) != (other.dtype == F64)
-
-
-def number(op: str, argument: str, value: float, least: float, most: float = np.inf) -> float:
-    """Check a real number."""
-    accepted = f"a finite number >= {least:.3g}" if most == np.inf else f"a number from {least:g} to {most:g}"
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(message(op, argument, f"is {value!r}", accepted))
-    if not least <= value <= most or value == np.inf:
-        raise ValueError(message(op, argument, f"is {value!r}", accepted))
-    return float(value)
-
-
-def real(op: str, argument: str, value: object) -> float:
-    """Check a real number of any sign."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(message(op, argument, f"is {value!r}", "a finite number"))
-    if not np.isfinite(float(value)):
-        raise ValueError(message(op, argument, f"is {value!r}", "a finite number"))
-    return float(value)
-
-
-def whole(op: str, argument: str, value: object, least: int, most: int, accepted: str) -> int:
-    """Check an integer."""
-    try:
-        n = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(message(op, argument, f"is {value!r}", accepted)) from None
-    if not least <= n <= most:
-        raise ValueError(message(op, argument, f"is {n}", accepted))
-    return n
 
 
 def _dense(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -233,45 +170,18 @@ def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows
     return np.array(scale, F64, order="C")
 
 
-class SoftmaxStats(NamedTuple):
-    """What `softmax_stats` returns."""
-
-    lse: Reduced
-    max: Reduced
-    argmax: Reduced
-    entropy: Reduced
-    target_log_prob: Reduced | None
-    target_rank: Reduced | None
-    top_log_probs: Array | None
-    top_indices: Array | None
-
-
-def how_many(op: str, x: Array, rows: Rows, top_n: int) -> int:
-    """Check that there are classes, and so many to return."""
-    if rows.classes == 0:
-        raise ValueError(message(op, "logits", f"has shape {x.shape}", "at least one class along axis"))
-    accepted = f"an int from 0 to {rows.classes}, the number of classes"
-    try:
-        n = index(top_n)
-    except TypeError:
-        raise TypeError(message(op, "top_n", f"is {top_n!r}", accepted)) from None
-    if not 0 <= n <= rows.classes:
-        raise ValueError(message(op, "top_n", f"is {top_n}", accepted))
-    return n
-
-
 def softmax_stats(
     logits: ArrayLike, target: ArrayLike | None, axis: int, top_n: int, temperature: ArrayLike | None
 ) -> SoftmaxStats:
     """Run softmax_stats."""
     op = "softmax_stats"
     if _call._on_gpu(op, logits, target):
-        from . import _cuda_call
+        from . import _cuda_losses
 
-        return _cuda_call.row_stats(op, logits, target, axis, top_n, temperature)
+        return _cuda_losses.row_stats(op, logits, target, axis, top_n, temperature)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
-    n = how_many(op, x, rows, top_n)
+    n = rows.how_many("top_n", top_n, 0, "logits")
     ids = None if target is None else class_ids(op, "target", target, rows.result, rows.classes)
     t = rows.temperature(temperature)
     run = _call._chosen("row_stats", op, rows.count, rows.classes, x.dtype)
@@ -283,14 +193,14 @@ def softmax_stats(
     run(op, rows.of(x), ids, n, lse, largest, argmax, entropies, *of_target, *of_top, t)
     kind = _arrays.reduction_dtype(x.dtype)
     return SoftmaxStats(
-        per_row(lse, rows, kind),
-        per_row(largest, rows, kind),
-        per_row(argmax, rows, _INT64),
-        per_row(entropies, rows, kind),
-        None if ids is None else per_row(log_prob, rows, kind),
-        None if ids is None else per_row(rank, rows, _INT64),
-        per_row(top_log_probs, rows, kind, n) if n else None,
-        per_row(top_indices, rows, _INT64, n) if n else None,
+        rows.returned(lse, kind),
+        rows.returned(largest, kind),
+        rows.returned(argmax, _INT64),
+        rows.returned(entropies, kind),
+        None if ids is None else rows.returned(log_prob, kind),
+        None if ids is None else rows.returned(rank, _INT64),
+        rows.returned(top_log_probs, kind, n) if n else None,
+        rows.returned(top_indices, _INT64, n) if n else None,
     )
 
 
@@ -298,25 +208,25 @@ def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Redu
     """Run entropy."""
     op = "entropy"
     if _call._on_gpu(op, logits):
-        from . import _cuda_call
+        from . import _cuda_losses
 
-        return _cuda_call.row_entropy(op, logits, axis, temperature)
+        return _cuda_losses.row_entropy(op, logits, axis, temperature)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     t = rows.temperature(temperature)
     run = _call._chosen("row_stats", op, rows.count, rows.classes, x.dtype)
     out = np.empty(rows.result)
     run("softmax_stats", rows.of(x), None, 0, None, None, None, out, None, None, None, None, t)
-    return per_row(out, rows, _arrays.reduction_dtype(x.dtype))
+    return rows.returned(out, _arrays.reduction_dtype(x.dtype))
 
 
 def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
     """Run selective_log_softmax."""
     op = "selective_log_softmax"
     if _call._on_gpu(op, logits, wanted):
-        from . import _cuda_call
+        from . import _cuda_losses
 
-        return _cuda_call.norm_pick(op, logits, wanted, axis, temperature)
+        return _cuda_losses.norm_pick(op, logits, wanted, axis, temperature)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     ids = picked(op, wanted, rows)
@@ -325,35 +235,20 @@ def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, tempe
     width = ids.shape[len(rows.result) :]
     out = np.empty(ids.shape)
     run(op, rows.of(x), ids, prod(width), out, t)
-    return per_row(out, rows, _arrays.reduction_dtype(x.dtype), *width)
-
-
-def picked(op: str, wanted: ArrayLike, rows: Rows) -> Array:
-    """Check classes, one or several for each row."""
-    shape = np.shape(wanted)
-    if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
-        accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
-        raise ValueError(message(op, "index", f"has shape {shape}", accepted))
-    return class_ids(op, "index", wanted, shape, rows.classes, row_dims=len(rows.result))
+    return rows.returned(out, _arrays.reduction_dtype(x.dtype), *width)
 
 
 def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduced:
     """Run kl_divergence."""
     op = "kl_divergence"
     if _call._on_gpu(op, p_logits, q_logits):
-        from . import _cuda_call
+        from . import _cuda_losses
 
-        return _cuda_call.norm_divergence(op, p_logits, q_logits, axis)
+        return _cuda_losses.norm_divergence(op, p_logits, q_logits, axis)
     p, q = _arrays.alike(_arrays.floats(op, "p_logits", p_logits), _arrays.floats(op, "q_logits", q_logits))
     rows = rows_along(op, "p_logits", p, axis)
-    expect_like(op, q, p)
+    _arrays.expect_shape_of(op, "q_logits", q, "p_logits", p.shape)
     run = _call._chosen("norm_divergence", op, rows.count, rows.classes, p.dtype)
     out = np.empty(rows.result)
     run(op, rows.of(p), rows.of(q), out)
-    return per_row(out, rows, _arrays.reduction_dtype(p.dtype))
-
-
-def expect_like(op: str, q: Array, p: Array) -> None:
-    """Check that two arrays of logits have one shape."""
-    if q.shape != p.shape:
-        raise ValueError(message(op, "q_logits", f"has shape {q.shape}", f"the shape of p_logits, {p.shape}"))
+    return rows.returned(out, _arrays.reduction_dtype(p.dtype))

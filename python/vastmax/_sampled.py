@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _call, _class_table, _core, _corrections, _draws, _seeds, _targets
-from ._losses import LEAST_CAP, number
+from . import _arrays, _call, _class_table, _core, _corrections, _targets
+from ._numbers import LEAST_CAP, number
+from ._results import SampledSoftmaxResult
+from ._sampled_operands import Kind, Source, draws_of
 from .errors import message
-from .samplers import Sampler
 from .sparse_rows import FactoredGrad, SparseRows, group
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._class_table import ClassTable, Targets
     from ._corrections import Shifts
     from ._draws import Draws
-    from ._seeds import Seed
+    from ._sampled_operands import Options
 
 # Bytes of a tile of logits that one matrix product makes, and its least rows: smaller ones cost the product more than
 # the cache saves (docs/measured.md).
@@ -35,39 +35,6 @@ _HOW = {
     "batch": "{} draws for all rows, gathered once; matrix products on the threads of NumPy's BLAS",
     "row": "{} draws for each row, read from the table one by one",
 }
-
-
-class Kind(IntEnum):
-    """Losses that the core knows."""
-
-    SOFTMAX = 0
-    REFINED = 1
-    NCE = 2
-
-
-class SampledSoftmaxResult(NamedTuple):
-    """What `sampled_softmax` returns."""
-
-    loss: Array
-    lse: Array
-    grad_input: Array | None
-    grad_weight: SparseRows | FactoredGrad | None
-    num_hits: NDArray[np.int64]
-    effective_sample_size: Array
-
-
-class Options(NamedTuple):
-    """Options that both losses have."""
-
-    sampler: Sampler
-    num_sampled: int | None
-    share: str
-    unique: bool
-    exclude_targets: bool
-    seed: Seed
-    step: int
-    row_offset: int
-    need_grad: bool
 
 
 def run(
@@ -94,11 +61,11 @@ def run(
     table = _class_table.ClassTable(op, weight, bias)
     x, grad_dtype = table.features_of(inputs)
     targets = _class_table.targets(op, target, len(x), table.classes)
-    size = _size(op, table, options)
+    size = draws_of(op, table, options)
     x, spoilt = _spoilt(x, targets) if kind != Kind.NCE else (x, np.empty(0, np.int64))
     scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
     outer = _outer(op, grad_output, len(x))
-    source = _Source(op, options, size, len(x))
+    source = Source(op, options, size, len(x))
     met = len(targets.ids) + size * (1 if options.share == "batch" else len(x))
     rest = _call.by_table(
         op, len(x), table.classes, table.weight.dtype, met * table.row_bytes, _HOW[options.share].format(size)
@@ -123,46 +90,6 @@ def _spoilt(x: Array, targets: Targets) -> tuple[Array, NDArray[np.int64]]:
     return x, spoilt
 
 
-def _size(op: str, table: ClassTable, options: Options) -> int:
-    """Check the sampler against the table, and return how many classes it draws."""
-    sampler = options.sampler
-    if not isinstance(sampler, Sampler):
-        accepted = "a sampler, as vastmax.LogUniformSampler"
-        raise TypeError(message(op, "sampler", f"is a {type(sampler).__name__}", accepted))
-    if sampler.classes is not None and sampler.classes > table.classes:
-        accepted = f"at most {table.classes}, the classes of weight"
-        raise ValueError(message(op, "sampler", f"draws from {sampler.classes} classes", accepted))
-    size = sampler._only_size if options.num_sampled is None else options.num_sampled
-    if size is None:
-        raise TypeError(message(op, "num_sampled", "is missing", "how many classes to draw"))
-    if (count := sampler._checked_size(op, size, options.unique, "num_sampled")) == 0:
-        raise ValueError(message(op, "num_sampled", "is 0", "at least 1"))
-    return count
-
-
-class _Source:
-    """The sampler, and what tells one draw from another."""
-
-    def __init__(self, op: str, options: Options, size: int, rows: int) -> None:
-        self.options, self.size, self._op = options, size, op
-        self._key, self._step = _seeds.key(op, options.seed), _seeds.step(op, options.step)
-        self._first = _seeds.row_offset(op, options.row_offset, rows)
-
-    def shared(self) -> Draws:
-        """Draw for the batch."""
-        o = self.options
-        return _draws.shared(self._op, o.sampler, self.size, self._key, self._step, o.unique)
-
-    def own(self, first: int, count: int) -> Draws:
-        """Draw for each of some rows."""
-        o, row = self.options, self._first + first
-        return _draws.own(self._op, o.sampler, count, self.size, self._key, self._step, row, o.unique)
-
-    def ids(self, first: int, count: int) -> NDArray[np.int64]:
-        """Draw the same again."""
-        return self.own(first, count).ids
-
-
 def _outer(op: str, grad_output: ArrayLike | None, rows: int) -> Array | None:
     if grad_output is None:
         return None
@@ -183,7 +110,7 @@ class _Batch:
         scale: float,
         outer: Array | None,
         correction: str,
-        source: _Source,
+        source: Source,
         rest: tuple[int, int],
     ) -> None:
         self._op, self._kind, self._table, self._x, self._targets = op, kind, table, x, targets

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ._losses import whole
+from ._numbers import whole
 
 if TYPE_CHECKING:
     from numpy.random import Generator, SeedSequence

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from . import _arrays
-from ._arrays import F64, Rows
+from ._arrays import F64
+from ._rows import Rows
 from .streaming import LogSumExp
 
 if TYPE_CHECKING:

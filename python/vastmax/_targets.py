@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Targets that are classes: their kind, their shape, their range, before anything reads memory by them."""
+"""Targets: their parts, and of classes the kind, the shape and the range, before anything reads memory by them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -14,8 +14,22 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._arrays import Array
+    from ._rows import Rows
+
+    TargetLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 _INT64 = np.dtype(np.int64)
+
+
+def parts_of(target: TargetLike) -> tuple[ArrayLike, ...]:
+    """Return the arrays of a target: itself, or ids and probabilities."""
+    if isinstance(target, tuple) and len(target) == 2 and any(map(_is_array, target)):
+        return target
+    return (cast("ArrayLike", target),)
+
+
+def _is_array(value: ArrayLike) -> bool:
+    return _arrays.home(value) != "cpu" or np.ndim(value) > 0
 
 
 def class_ids(
@@ -73,3 +87,12 @@ def in_range(
             accepted += "" if ignore is None else f", or ignore_index, {ignore}"
             raise IndexError(message(op, argument, f"is {ids[where]}{at}", accepted))
     return np.asarray(ids, _INT64, order="C")
+
+
+def picked(op: str, wanted: ArrayLike, rows: Rows) -> Array:
+    """Check classes, one or several for each row."""
+    shape = np.shape(wanted)
+    if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
+        accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
+        raise ValueError(message(op, "index", f"has shape {shape}", accepted))
+    return class_ids(op, "index", wanted, shape, rows.classes, row_dims=len(rows.result))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from . import _losses
 from ._docstrings import filled
-from ._losses import CrossEntropyResult
+from ._results import CrossEntropyResult
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._arrays import Array, Reduced
-    from ._losses import TargetLike
+    from ._targets import TargetLike
 
 __all__ = ["CrossEntropyResult", "cross_entropy", "cross_entropy_with_grad"]
 

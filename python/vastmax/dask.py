@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from functools import partial
 from math import isnan
-from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from . import _arrays, _reduction, _shards, _targets
-from ._arrays import F64, Rows
+from ._arrays import F64
 from ._docstrings import filled
 from ._largest import largest
+from ._numbers import whole
+from ._rows import Rows
 from .errors import message
 
 if TYPE_CHECKING:
@@ -237,12 +238,7 @@ def top_k(x: DaskArray, k: int, axis: int = -1) -> tuple[DaskArray, DaskArray]:
     """
     op = "dask.top_k"
     logits = _along_one(op, x, axis)
-    try:
-        count = index(k)
-    except TypeError:
-        raise TypeError(message(op, "k", f"is {k!r}", "an int")) from None
-    if not 1 <= count <= logits.classes:
-        raise ValueError(message(op, "k", f"is {k}", f"1 to {logits.classes}, the number of classes"))
+    count = whole(op, "k", k, 1, logits.classes, f"an int from 1 to {logits.classes}, the number of classes")
     best = logits.merged(logits.largest(count), count)
     return (
         logits.each(partial(_values, logits.axis), logits.dtype, best),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from math import prod
-from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from ._head import Head
 from ._head_gradients import Gradients
 from ._head_reader import read_all
 from ._head_top import top_k
+from ._numbers import whole
 from ._row_loss import RowLoss
 from ._targets import class_ids
 from .errors import message
@@ -271,12 +271,7 @@ def linear_top_k(
     """
     op = "linear_top_k"
     head = Head(op, input, linear_weight, linear_bias)
-    try:
-        count = index(k)
-    except TypeError:
-        raise TypeError(message(op, "k", f"is {k!r}", "an int")) from None
-    if not 1 <= count <= head.classes:
-        raise ValueError(message(op, "k", f"is {k}", f"1 to {head.classes}, the number of classes"))
+    count = whole(op, "k", k, 1, head.classes, f"an int from 1 to {head.classes}, the number of classes")
     head.ready()
     values, indices = top_k(head, count, progress)
     return values.reshape(*head.shape, count), indices.reshape(*head.shape, count)

@@ -8,7 +8,6 @@ numbers for each row. mpi4py is imported at the first call: ``pip install "vastm
 
 from __future__ import annotations
 
-from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
@@ -17,6 +16,7 @@ import numpy as np
 from . import _arrays, _shards, _targets
 from ._arrays import F64
 from ._docstrings import filled
+from ._numbers import whole
 from ._shards import Seen
 from .errors import message
 from .streaming import LogSumExp
@@ -234,13 +234,7 @@ class _Exchange:
 
 def _first_class(op: str, start: int) -> int:
     accepted = "an int >= 0, the first class of this rank"
-    try:
-        first = index(start)
-    except TypeError:
-        raise TypeError(message(op, "vocab_start", f"is {start!r}", accepted)) from None
-    if not 0 <= first < 1 << 53:
-        raise ValueError(message(op, "vocab_start", f"is {start!r}", accepted))
-    return first
+    return whole(op, "vocab_start", start, 0, (1 << 53) - 1, accepted)
 
 
 def _nothing(rows: tuple[int, ...]) -> Seen:

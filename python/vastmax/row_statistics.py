@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import _losses
 from ._docstrings import filled
-from ._losses import SoftmaxStats
+from ._results import SoftmaxStats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

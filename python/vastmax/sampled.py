@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from . import _sampled
 from ._docstrings import filled
-from ._sampled import SampledSoftmaxResult
+from ._results import SampledSoftmaxResult
+from ._sampled_operands import Kind, Options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -93,8 +94,8 @@ def sampled_softmax(
     array([ True,  True])
     >>> r.grad_weight.apply_sgd_(table, 0.1)
     """
-    options = _sampled.Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
-    kind = _sampled.Kind.REFINED if correction == "refined" else _sampled.Kind.SOFTMAX
+    options = Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
+    kind = Kind.REFINED if correction == "refined" else Kind.SOFTMAX
     return _sampled.run(
         "sampled_softmax", kind, input, weight, target, bias, temperature, grad_output, correction, options
     )
@@ -158,7 +159,5 @@ def nce_loss(
     >>> r.loss / np.log(2)
     array([5.])
     """
-    options = _sampled.Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
-    return _sampled.run(
-        "nce_loss", _sampled.Kind.NCE, input, weight, target, bias, temperature, grad_output, "none", options
-    )
+    options = Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
+    return _sampled.run("nce_loss", Kind.NCE, input, weight, target, bias, temperature, grad_output, "none", options)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import _arrays, _config, _core, _seeds, _targets
-from ._losses import real, whole
+from ._numbers import real, whole
 from .errors import message
 
 if TYPE_CHECKING:

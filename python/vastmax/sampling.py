@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _filters, _sampling
+from . import _sampling
 from ._docstrings import filled
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
     >>> values, indices
     (array([5., 5., 3.]), array([1, 3, 2]))
     """
-    return _filters.top_k(x, k, axis)
+    return _sampling.top_k(x, k, axis)
 
 
 @filled
@@ -89,7 +89,7 @@ def top_k_mask_logits(logits: ArrayLike, k: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.top_k_mask_logits([1.0, 5.0, 3.0, 5.0], 3)
     array([-inf,   5.,   3.,   5.])
     """
-    return _filters.mask("top_k_mask_logits", logits, axis, k=k)
+    return _sampling.mask("top_k_mask_logits", logits, axis, k=k)
 
 
 @filled
@@ -127,7 +127,7 @@ def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.top_p_mask_logits([0.0, 3.0, 2.0, -1.0], 0.9)
     array([-inf,   3.,   2., -inf])
     """
-    return _filters.mask("top_p_mask_logits", logits, axis, top_p=p)
+    return _sampling.mask("top_p_mask_logits", logits, axis, top_p=p)
 
 
 @filled
@@ -161,7 +161,7 @@ def min_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.min_p_mask_logits([0.0, 3.0, 2.0, -1.0], 0.1)
     array([-inf,   3.,   2., -inf])
     """
-    return _filters.mask("min_p_mask_logits", logits, axis, min_p=p)
+    return _sampling.mask("min_p_mask_logits", logits, axis, min_p=p)
 
 
 @filled

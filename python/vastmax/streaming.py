@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _arrays, _call, _config, _core, _policy, _progress
-from ._arrays import Rows
+from ._rows import Rows
 from .errors import message
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _arrays, _draws, _seeds, _targets
 from ._docstrings import filled
-from ._losses import real, whole
+from ._numbers import real, whole
 from .binary_cross_entropy import binary_cross_entropy_with_logits
 from .cross_entropy import cross_entropy
 from .errors import message
