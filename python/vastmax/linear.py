@@ -10,10 +10,10 @@ import numpy as np
 
 from . import _arrays, _row_loss
 from ._docstrings import filled
-from ._head import Head
-from ._head_gradients import Gradients
-from ._head_reader import read_all
-from ._head_top import top_k
+from ._head.gradients import Gradients
+from ._head.layer import Head
+from ._head.reader import read_all
+from ._head.top import top_k
 from ._numbers import whole
 from ._row_loss import RowLoss
 from ._targets import class_ids

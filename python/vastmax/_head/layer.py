@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _call, _policy
-from ._numbers import LEAST_CAP, number
-from .errors import message
+from vastmax import _arrays, _call, _policy
+from vastmax._numbers import LEAST_CAP, number
+from vastmax.errors import message
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array
+    from vastmax._arrays import Array
 
 
 class Head:

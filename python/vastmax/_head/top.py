@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _policy, _progress
-from ._largest import Largest, largest
+from vastmax import _policy, _progress
+from vastmax._largest import Largest, largest
 
 if TYPE_CHECKING:
-    from ._arrays import Array
-    from ._head import Head
+    from vastmax._arrays import Array
+
+    from .layer import Head
 
 
 _ROWS_AT_ONCE = 64  # of a tile: they stay in second-level cache

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _call, _core, _policy, _progress
-from ._head import longest
-from ._row_loss import Seen
-from .streaming import empty_states, parts_of
+from vastmax import _call, _core, _policy, _progress
+from vastmax._row_loss import Seen
+from vastmax.streaming import empty_states, parts_of
+
+from .layer import longest
 
 if TYPE_CHECKING:
-    from ._arrays import Array
-    from ._head import Head
-    from ._row_loss import RowLoss, Slopes
+    from vastmax._arrays import Array
+    from vastmax._row_loss import RowLoss, Slopes
+
+    from .layer import Head
 
     Tile = tuple[Array | None, float, Array | None, Array, int]
 

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _policy, _progress
-from ._head import longest
-from ._head_reader import Reader
+from vastmax import _policy, _progress
+
+from .layer import longest
+from .reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ._arrays import Array
-    from ._head import Head
-    from ._row_loss import RowLoss, Seen
+    from vastmax._arrays import Array
+    from vastmax._row_loss import RowLoss, Seen
+
+    from .layer import Head
 
     Place = tuple[bool, slice] | None
 
