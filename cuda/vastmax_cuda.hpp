@@ -133,6 +133,8 @@ void kl_divergence(const ConstView& p, const ConstView& q, double* out, const Ex
 void top_k(const ConstView& x, std::int64_t k, std::byte* values, std::int64_t* indices, const Exec&);
 void mask_logits(const ConstView& x, const Filters&, const View& out, const Exec&);
 void sample(const ConstView& x, const Sampling&, const RowOptions&, const Exec&);
+// Softmax of (x + g) / tau with the noise g of vastmax::add_gumbel; hard: one where x + g is largest, else zero.
+void gumbel_softmax(const ConstView& x, double tau, bool hard, const Draws&, const View& out, const Exec&);
 
 // What a call over rows would run as.
 Strategy plan(std::int64_t rows, std::int64_t classes, DType, bool reduces, const Stream&);

@@ -11,10 +11,12 @@ import pytest
 
 import guests
 import test_filters
+import test_gumbel
 import test_sample
 import test_top_k
 import vastmax
 from draws import follows, uniform_bits
+from test_gumbel import test_special_rows, test_the_draw_is_the_same_for_any_tau  # noqa: F401 - collected here too
 from test_top_k import (  # noqa: F401 - collected here too
     test_infinities_of_both_signs_are_no_nan,
     test_nan_ranks_above_infinity,
@@ -28,7 +30,7 @@ pytestmark = [
 ]
 INF = np.inf
 MASKS = ("top_k_mask_logits", "top_p_mask_logits", "min_p_mask_logits")
-NAMES = ("top_k", *MASKS, "sample")
+NAMES = ("top_k", *MASKS, "sample", "gumbel_softmax")
 HOST = {name: getattr(vastmax, name) for name in NAMES}
 
 
@@ -375,6 +377,69 @@ def test_unique_draws_of_special_rows_and_layouts(wide_dtype: Any) -> None:
     assert vastmax.sample(x, 0, seed=1, replace=False).shape == (5, 0)
 
 
+# ---------------------------------------------------------------------------- softmax with noise
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3, 20.0])
+@pytest.mark.parametrize("n", [1, 2, 31, 1023, 1025, 5001])
+def test_noisy_softmax(dtype: Any, n: int, tau: float) -> None:
+    test_gumbel.check((np.random.default_rng(n).standard_normal((3, n)) * 3).astype(dtype), tau)
+
+
+def noisy(x: Any, seed: int) -> Any:
+    """Logits with the noise of the CPU, as it adds it."""
+    from vastmax import _core
+
+    z = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    _core.add_gumbel(x, z, seed, 0, 0, 0, -1)
+    return z
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3, 2e-38])
+def test_noise_is_that_of_the_cpu_to_the_last_bit(dtype: Any, tau: float) -> None:
+    x = (np.random.default_rng(1).standard_normal((5, 3001)) * 3).astype(dtype)
+    want = vastmax.softmax(guests.ByDlpack(noisy(x, 4)), temperature=tau).copy_to_host().astype(dtype)
+    got = vastmax.gumbel_softmax(x, tau, seed=4)
+    np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_noisy_softmax_of_any_layout(dtype: Any, hard: bool) -> None:
+    x = (np.random.default_rng(1).standard_normal((3, 3001)) * 3).astype(dtype)
+    want = vastmax.gumbel_softmax(x, 0.7, hard, seed=8)
+    for other in layouts(x).values():
+        np.testing.assert_array_equal(vastmax.gumbel_softmax(other, 0.7, hard, seed=8), want)
+    np.testing.assert_array_equal(vastmax.gumbel_softmax(x.T, 0.7, hard, 0, seed=8).T, want)
+    box = np.ascontiguousarray(np.moveaxis(x.reshape(3, 1, 3001), -1, 0))
+    np.testing.assert_array_equal(vastmax.gumbel_softmax(box, 0.7, hard, 0, seed=8)[:, :, 0].T, want)
+
+
+@pytest.mark.parametrize("n", [1, 2, 1023, 1025, 9000, 300_001])
+def test_the_class_drawn_is_that_of_the_cpu(dtype: Any, n: int) -> None:
+    x = (np.random.default_rng(n).standard_normal((2 if n > 9000 else 40, n)) * 3).astype(dtype)
+    got = vastmax.gumbel_softmax(x, hard=True, seed=3)
+    assert got.dtype == x.dtype
+    np.testing.assert_array_equal(got, HOST["gumbel_softmax"](x, hard=True, seed=3))
+
+
+def test_rows_that_take_turns_in_the_cache() -> None:
+    """Two do not fit the memory that noisy logits have."""
+    x = np.random.default_rng(1).standard_normal((2, 1_100_000)) * 3
+    want = HOST["gumbel_softmax"](x, 0.5, seed=6)
+    np.testing.assert_allclose(vastmax.gumbel_softmax(x, 0.5, seed=6), want, rtol=1e-14)
+
+
+def test_errors_of_noisy_softmax() -> None:
+    x = np.zeros((2, 5), np.float32)
+    for wrong, how in (("tau is 0", {"tau": 0}), ("tau is inf", {"tau": INF}), ("seed is -1", {"seed": -1})):
+        with pytest.raises(ValueError, match=wrong):
+            vastmax.gumbel_softmax(x, **how)
+    with pytest.raises(TypeError, match="axis is None"):
+        vastmax.gumbel_softmax(x, axis=None)
+    with vastmax.config(device="cuda"), pytest.raises(RuntimeError, match="gumbel_softmax: cannot run on a GPU"):
+        HOST["gumbel_softmax"](x)
+
+
 # ---------------------------------------------------------------------------- arrays
 
 
@@ -391,11 +456,15 @@ def test_results_come_from_the_library_of_the_logits(monkeypatch: pytest.MonkeyP
         *HOST["top_k"](there, 5),
         HOST["top_p_mask_logits"](there, 0.5),
         *HOST["sample"](there, 4, seed=1, return_log_prob=True, return_valid=True),
+        HOST["gumbel_softmax"](there, 0.5, seed=1),
+        HOST["gumbel_softmax"](there, hard=True, seed=1),
     ]
     here = [
         *HOST["top_k"](x, 5),
         HOST["top_p_mask_logits"](x, 0.5),
         *HOST["sample"](x, 4, seed=1, return_log_prob=True, return_valid=True),
+        HOST["gumbel_softmax"](x, 0.5, seed=1),
+        HOST["gumbel_softmax"](x, hard=True, seed=1),
     ]
     for got, want in zip(made, here, strict=True):
         assert isinstance(got, theirs)

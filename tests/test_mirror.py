@@ -63,8 +63,8 @@ def test_op_has_formula_function_and_test(shape: str, op: str) -> None:
 
 
 # What one backend has no need of: NumPy converts and multiplies on the CPU, whose core picks logits, cuts rows, merges
-# divergences and sorts; the GPU reads any strides as they are.
-ONLY_CUDA = {"convert", "cuts", "group_ids", "norm_divergence", "norm_pick", "product"}
+# divergences, sorts and makes a softmax of noisy logits in two passes; the GPU reads any strides as they are.
+ONLY_CUDA = {"convert", "cuts", "group_ids", "gumbel", "norm_divergence", "norm_pick", "product"}
 ONLY_CPU = {"columns", "stage", "stream_copy", "table"}
 
 

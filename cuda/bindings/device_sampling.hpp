@@ -50,6 +50,13 @@ inline void bind_device_sampling(py::module_& m) {
     const RowOptions options = row_options(x, std::nullopt, where);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::sample(in, sampling, options, exec); });
   });
+  m.def("gumbel_softmax", [](const py::array& x, double tau, bool hard, std::uint64_t seed, std::uint32_t step,
+                             std::uint64_t row, py::array out, int device, std::uintptr_t stream, int strategy) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy,
+            [&](const cuda::Exec& exec) { cuda::gumbel_softmax(in, tau, hard, {seed, step, row}, to, exec); });
+  });
 }
 
 }  // namespace vastmax::python

@@ -55,6 +55,24 @@ void draw_unique(DType dtype, const SampleOperands& a, const char* op, const Str
   }
 }
 
+// Softmax of some rows at a time: what their noisy logits take stays in second-level cache.
+void soften(DType dtype, const NoisyOperands& a, const char* op, const Stream& stream) {
+  constexpr std::int64_t most_bytes = 16 << 20;
+  const DType computed = reduced(dtype);
+  const std::int64_t n = a.shape.n, item = static_cast<std::int64_t>(item_size(computed)),
+                     fit = std::max<std::int64_t>(1, most_bytes / (n * item)), most = std::min(fit, a.shape.count);
+  const Workspace<std::byte> noisy(most * n * item, stream, op);
+  const Workspace<TilePart> parts(most * a.tiles, stream, op);
+  const Workspace<RowResult> results(most, stream, op);
+  for (std::int64_t first = 0; first < a.shape.count; first += most) {
+    RowOperands some;
+    some.shape.count = std::min(most, a.shape.count - first), some.shape.n = n;
+    noise_tiles(dtype, a, first, some.shape.count, noisy.data(), parts.data(), stream);
+    norm_finish(Op::softmax, dtype, some, a.tiles, parts.data(), results.data(), stream);
+    noise_softmax(dtype, a, first, some.shape.count, noisy.data(), results.data(), stream);
+  }
+}
+
 }  // namespace
 
 void top_k(const ConstView& x, std::int64_t k, std::byte* values, std::int64_t* indices, const Exec& exec) {
@@ -118,6 +136,23 @@ void sample(const ConstView& x, const Sampling& sampling, const RowOptions& o, c
   a.parts = parts.data(), a.ends = ends.data(), a.rows = drawn.data();
   sample_rows(x.dtype, plain, a, exec.stream);
   sampling.replace ? sample(x.dtype, plain, a, exec.stream) : draw_unique(x.dtype, a, op, exec.stream);
+}
+
+void gumbel_softmax(const ConstView& x, double tau, bool hard, const Draws& draws, const View& out, const Exec& exec) {
+  constexpr const char* op = "gumbel_softmax";
+  if (x.shape.empty()) throw std::invalid_argument(std::string(op) + ": x has no axis to reduce");
+  if (!(tau > 0)) throw std::invalid_argument(std::string(op) + ": tau is not a number > 0");
+  expect_like(op, "out", out, x);
+  check_draws(op, draws, x);
+  Rows rows(op, x);
+  const std::size_t from = rows.full("x", x), to = rows.full("out", out);
+  NoisyOperands a{rows.merged()};
+  a.x = rows.full_operand(from, x), a.out = rows.full_operand(to, out);
+  if (a.shape.count == 0 || a.shape.n == 0) return;
+  a.draws = draws, a.tau = tau, a.tiles = tiles_of(a.shape.n, item_size(x.dtype));
+  if (!hard) return soften(x.dtype, a, op, exec.stream);
+  const Workspace<Entry> bests(a.shape.count * (a.tiles + 1), exec.stream, op);
+  noise_largest(x.dtype, a, bests.data(), exec.stream);
 }
 
 }  // namespace vastmax::cuda

@@ -43,4 +43,18 @@ void sample_noise(DType, const SampleOperands&, std::int64_t first, std::int64_t
 void sample_unique(DType, const SampleOperands&, std::int64_t first, std::int64_t count, const double* keys,
                    const Stream&);
 
+struct NoisyOperands : RowOperands {  // out: the result
+  Draws draws = {};
+  double tau = 1;
+  std::int64_t tiles = 0;
+};
+// Of `count` rows: (x + noise) / tau into `noisy`, of the compute type, [count, classes], and what its tiles add up to;
+// once that is known of each row, the softmax.
+void noise_tiles(DType, const NoisyOperands&, std::int64_t first, std::int64_t count, std::byte* noisy, TilePart* parts,
+                 const Stream&);
+void noise_softmax(DType, const NoisyOperands&, std::int64_t first, std::int64_t count, const std::byte* noisy,
+                   const RowResult* rows, const Stream&);
+// One where x + noise is largest, else zero.  bests: of each tile, then of each row.
+void noise_largest(DType, const NoisyOperands&, Entry* bests, const Stream&);
+
 }  // namespace vastmax::VM_ISA

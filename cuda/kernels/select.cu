@@ -119,8 +119,12 @@ void best_tiles(DType dtype, bool plain, const RowOperands& a, std::int64_t tile
     plain ? launch(tiles_kernel<T, true>, grid, stream, a, tiles, bests)
           : launch(tiles_kernel<T, false>, grid, stream, a, tiles, bests);
   });
-  with_team(DType::float32, a.shape.count, tiles, stream, [&]<bool by_block>(float, By<by_block>, const Grid& each) {
-    launch(rows_kernel<by_block>, each, stream, a.shape.count, tiles, bests);
+  best_of_rows(a.shape.count, tiles, bests, stream);
+}
+
+void best_of_rows(std::int64_t rows, std::int64_t tiles, Entry* bests, const Stream& stream) {
+  with_team(DType::float32, rows, tiles, stream, [&]<bool by_block>(float, By<by_block>, const Grid& grid) {
+    launch(rows_kernel<by_block>, grid, stream, rows, tiles, bests);
   });
 }
 

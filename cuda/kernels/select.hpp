@@ -10,6 +10,7 @@ namespace vastmax::VM_ISA {
 
 // bests: of each tile, then of each row; without the temperature.
 void best_tiles(DType, bool plain, const RowOperands&, std::int64_t tiles, Entry* bests, const Stream&);
+void best_of_rows(std::int64_t rows, std::int64_t tiles, Entry* bests, const Stream&);  // from those of tiles
 
 struct TopOperands : RowOperands {
   std::int64_t wanted;    // of each row

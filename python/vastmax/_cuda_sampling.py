@@ -10,6 +10,7 @@ import numpy as np
 
 from . import _arrays, _seeds
 from ._device import Site
+from ._numbers import LEAST_CAP, number
 from ._rows import rows_along
 from ._sampling_operands import counts, shares, size_of, temperatures
 
@@ -102,6 +103,20 @@ def sample(
     if give_valid is not None:
         found.append(give_valid())
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: Seed) -> Array:
+    """Run gumbel_softmax."""
+    op = "gumbel_softmax"
+    site = Site(op, logits)
+    x = site.floats("logits", logits)
+    rows = rows_along(op, "logits", x, axis)
+    sharpness = number(op, "tau", tau, LEAST_CAP)
+    site.chosen(rows.count, rows.classes, x.dtype)
+    key = _seeds.key(op, seed)
+    y, done = site.result(None, x.shape, x.dtype)
+    site.module.gumbel_softmax(rows.of(x), sharpness, bool(hard), key, 0, 0, rows.of(y), *site.rest)
+    return done()
 
 
 def _on_host(site: Site, argument: str, value: ArrayLike | None) -> ArrayLike | None:

@@ -74,7 +74,11 @@ def sample(
 def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: Seed) -> Array:
     """Run gumbel_softmax."""
     op = "gumbel_softmax"
-    options = _call.on_cpu(op, logits)
+    if _call._on_gpu(op, logits):
+        from . import _cuda_sampling
+
+        return _cuda_sampling.gumbel_softmax(logits, tau, hard, axis, seed)
+    options = _call.on_cpu(op)
     x = _arrays.floats(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     kind = _arrays.reduction_dtype(x.dtype)
@@ -82,21 +86,22 @@ def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: S
     rest = options(op, rows.count, rows.classes, x.dtype)
     z = _arrays.like(x, kind)
     _core.add_gumbel(rows.of(x), rows.of(z), _seeds.key(op, seed), 0, 0, *rest)
-    y = softmax(z, axis, temperature=sharpness, out=z)
     if hard:
-        _make_one_hot(np.atleast_1d(y), axis)
+        _make_one_hot(np.atleast_1d(z), axis)
+    else:
+        softmax(z, axis, temperature=sharpness, out=z)
     with np.errstate(all="ignore"):  # a subnormal
-        return _arrays.unwrap(y.astype(x.dtype, copy=False), None)
+        return _arrays.unwrap(z.astype(x.dtype, copy=False), None)
 
 
-def _make_one_hot(y: Array, axis: int) -> None:
-    """Put 1 at the largest of each row and 0 elsewhere, but leave NaN."""
-    if y.size == 0:
+def _make_one_hot(z: Array, axis: int) -> None:
+    """Put 1 at the largest of each row and 0 elsewhere; NaN everywhere if that is not finite."""
+    if z.size == 0:
         return
-    at = np.expand_dims(y.argmax(axis), axis)
-    bare = np.isnan(np.take_along_axis(y, at, axis))
-    y[...] = np.where(bare, np.nan, 0)
-    np.put_along_axis(y, at, np.where(bare, np.nan, 1).astype(y.dtype), axis)
+    at = np.expand_dims(z.argmax(axis), axis)
+    bare = ~np.isfinite(np.take_along_axis(z, at, axis))
+    z[...] = np.where(bare, np.nan, 0)
+    np.put_along_axis(z, at, np.where(bare, np.nan, 1).astype(z.dtype), axis)
 
 
 def top_k(x: ArrayLike, k: int, axis: int) -> tuple[Array, Array]:

@@ -297,7 +297,8 @@ def gumbel_softmax(
     Accuracy: noise is computed in float64 from 64 random bits for each element and added to the logit in float32, or
     float64 for float64; then as `softmax`.
 
-    Special values: those of `softmax`; with `hard` too, NaN rows are NaN.
+    Special values: those of `softmax`. With `hard`, a row whose largest logit is not finite is NaN, and no other is,
+    however small :math:`\tau`.
 
     The largest is the first class that `sample` draws with ``replace=False`` and the same seed. Jang, Gu and Poole
     2017; the arguments are those of PyTorch.
