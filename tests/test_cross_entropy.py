@@ -454,6 +454,7 @@ def test_errors() -> None:
         (ValueError, ("label_smoothing", "1.5", "0 to 1"), (x, t), {"label_smoothing": 1.5}),
         (ValueError, ("label_smoothing", "nan"), (x, t), {"label_smoothing": float("nan")}),
         (ValueError, ("z_loss", "-1"), (x, t), {"z_loss": -1}),
+        (ValueError, ("z_loss", "1000"), (x, t), {"z_loss": 10**400}),
         (ValueError, ("softcap", "0"), (x, t), {"softcap": 0}),
         (TypeError, ("softcap", "'a'"), (x, t), {"softcap": "a"}),
         (TypeError, ("axis", "(0, 1)"), (x, t), {"axis": (0, 1)}),

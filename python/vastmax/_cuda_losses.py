@@ -12,7 +12,7 @@ from . import _arrays, _reduction
 from ._device import Site
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
-from ._targets import class_ids, parts_of, picked
+from ._targets import class_ids, parts_of, picked, several_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -151,12 +151,8 @@ def _target(
 ) -> tuple[Array, Array | None, int, Array | None, Array | None]:
     """Return the logits and what they are compared with: ids, how many, their probabilities, those of all classes."""
     if len(parts) == 2:
-        ids = np.asarray(site.integers("target", parts[0]))
-        if ids.shape[:-1] != rows.result or ids.ndim != len(rows.result) + 1:
-            accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
-            raise ValueError(message(site.op, "target", f"has ids of shape {ids.shape}", accepted))
-        checked = class_ids(site.op, "target", ids, ids.shape, rows.classes, ignore, len(rows.result))
-        return x, site.upload(checked), ids.shape[-1], site.doubles("target", parts[1], ids.shape), None
+        ids = several_ids(site.op, site.integers("target", parts[0]), rows, ignore)
+        return x, site.upload(ids), ids.shape[-1], site.doubles("target", parts[1], ids.shape), None
     given = site.looked_at("target", parts[0])
     if given.dtype.kind in "iu":
         classes = given if _arrays.home(parts[0]) == "cpu" else site.fetch(given)

@@ -16,7 +16,7 @@ from ._arrays import F64
 from ._numbers import LEAST_CAP, number
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
-from ._targets import class_ids, parts_of, picked
+from ._targets import class_ids, parts_of, picked, several_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -128,12 +128,8 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
     rows = rows_along(op, "logits", x, axis)
     parts = parts_of(target)
     if len(parts) == 2:
-        shape = np.shape(parts[0])
-        if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
-            accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
-            raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
-        ids = class_ids(op, "target", parts[0], shape, rows.classes, ignore, len(rows.result))
-        return x, rows, Target(ids, shape[-1], _dense(op, "target", parts[1], shape), None)
+        ids = several_ids(op, parts[0], rows, ignore)
+        return x, rows, Target(ids, ids.shape[-1], _dense(op, "target", parts[1], ids.shape), None)
     given = _arrays.as_given(op, "target", parts[0])
     if given.shape == rows.shape and given.dtype.kind not in "iub" and rows.shape != rows.result:
         x, given = _arrays.alike(x, _arrays.floats(op, "target", given)) if _mixes(x, given) else (x, given)

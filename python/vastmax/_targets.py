@@ -46,6 +46,15 @@ def class_ids(
     return in_range(op, argument, ids, classes, ignore, row_dims=row_dims)
 
 
+def several_ids(op: str, value: ArrayLike, rows: Rows, ignore: int) -> Array:
+    """Check targets of several classes for each row, which come with their probabilities."""
+    shape = np.shape(value)
+    if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
+        accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
+        raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
+    return class_ids(op, "target", value, shape, rows.classes, ignore, len(rows.result))
+
+
 def integers(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Check the kind and shape of class numbers."""
     ids = _arrays.as_given(op, argument, value)
