@@ -77,6 +77,42 @@ def results() -> Iterator[tuple[str, Any]]:
                 yield f"cross_entropy of {way}, gradient/{key}", grad
 
 
+def logits_cut_and_drawn() -> Iterator[tuple[str, Any]]:
+    """Ties in each row; filters alone, one for each row, and together."""
+    for name in sorted(contracts.DTYPES):
+        dtype = contracts.FORMATS[name].dtype
+        for seed, (rows, n) in enumerate(SHAPES):
+            key = f"{name}/{rows}x{n}"
+            x = inputs.integer_logits(600 + seed, (rows, n), spread=20).astype(dtype)
+            keep = inputs.integer_logits(700 + seed, (rows, n)) > -3.0
+            p = 0.3 + np.arange(rows) * 0.1
+            for k in sorted({1, min(20, n), n // 3 + 1}):
+                values, indices = vastmax.top_k(x, k)
+                yield f"top_k {k}, values/{key}", values
+                yield f"top_k {k}, indices/{key}", indices
+            yield f"top_k_mask_logits/{key}", vastmax.top_k_mask_logits(x, n // 3 + 1)
+            yield f"top_k_mask_logits first axis/{key}", vastmax.top_k_mask_logits(x, 2, axis=0)
+            yield f"top_p_mask_logits/{key}", vastmax.top_p_mask_logits(x, p)
+            yield f"top_p_mask_logits of nearly all/{key}", vastmax.top_p_mask_logits(x, 0.999)
+            yield f"min_p_mask_logits/{key}", vastmax.min_p_mask_logits(x, p / 16)
+            for way, size, options in (
+                ("", None, {}),
+                ("many", 100, {"step": 2**32 - 1, "row_offset": 2**40}),
+                ("temperatures, where", 20, {"temperature": p, "where": keep}),
+                ("top_p", 20, {"top_p": p}),
+                ("every filter", 20, {"temperature": 1.25, "top_k": n // 2 + 1, "top_p": 0.9, "min_p": 0.01}),
+                ("unique", min(30, n), {"replace": False}),
+                ("unique, every filter", n // 3 + 1, {"replace": False, "temperature": p, "top_k": n // 2, "top_p": p}),
+            ):
+                ids, log_prob, valid = vastmax.sample(
+                    x, size, seed=2**63 + 1, return_log_prob=True, return_valid=True, **options
+                )
+                for part, value in (("ids", ids), ("log_prob", log_prob), ("valid", valid)):
+                    yield f"sample {way}, {part}/{key}".replace(" ,", ","), value
+            yield f"gumbel_softmax/{key}", vastmax.gumbel_softmax(x, 0.75, seed=3)
+            yield f"gumbel_softmax hard, first axis/{key}", vastmax.gumbel_softmax(x, hard=True, axis=0, seed=3)
+
+
 def samples() -> Iterator[tuple[str, Any]]:
     counts = np.arange(2000) * 7919 % 97
     uniform, unigram = vastmax.UniformSampler(2000), vastmax.UnigramSampler(counts)
@@ -121,9 +157,9 @@ def sampled_losses() -> Iterator[tuple[str, Any]]:
 
 def digests() -> dict[str, str]:
     found = {}
-    for key, value in itertools.chain(results(), samples(), sampled_losses()):
+    for key, value in itertools.chain(results(), logits_cut_and_drawn(), samples(), sampled_losses()):
         array = np.asarray(value)
-        if array.dtype.kind != "i":  # the sign and payload of NaN are free
+        if array.dtype.kind not in "ib":  # the sign and payload of NaN are free
             array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)
         little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.kind == "f" else array
         found[key] = hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()[:32]
