@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "vastmax/vastmax.hpp"
+#include "vastmax/sampling.hpp"
 
 namespace vastmax::testing {
 
@@ -125,29 +125,101 @@ inline Layout layout_of(std::string_view op) {
   return {};
 }
 
-// What a row's statistics are, all of them, in the bits of one number.
+// All that an op has found, in the bits of one number.
+class Mixed {
+ public:
+  template <class T>
+  void add(const std::vector<T>& numbers) {
+    for (const T& each : numbers) {
+      std::uint64_t own = 0;
+      std::memcpy(&own, &each, sizeof each);
+      bits_ = (bits_ ^ own) * 1099511628211u;
+    }
+  }
+  void put(const View& out) const {
+    std::vector<double> mixed(static_cast<std::size_t>(out.shape[0]));
+    if (!mixed.empty()) std::memcpy(mixed.data(), &bits_, sizeof bits_);
+    std::memcpy(out.data, mixed.data(), mixed.size() * sizeof(double));
+  }
+
+ private:
+  std::uint64_t bits_ = 14695981039346656037u;
+};
+
+// What a row's statistics are.
 inline void statistics(const ConstView& x, const View& out, const RowOptions& options, const Exec& exec) {
   const auto rows = static_cast<std::size_t>(x.shape[0]), n = static_cast<std::size_t>(x.shape[1]);
   const std::size_t top = std::min<std::size_t>(n, 20);
   std::vector<std::int64_t> target(rows, static_cast<std::int64_t>(n / 2)), whole(rows * (top + 2));
-  std::vector<double> found(rows * (top + 4)), mixed(rows);
+  std::vector<double> found(rows * (top + 4));
   RowStats stats;
   double* number = found.data();
   for (double** each : {&stats.lse, &stats.max, &stats.entropy, &stats.target_log_prob}) *each = number, number += rows;
   stats.argmax = whole.data(), stats.target_rank = whole.data() + rows, stats.top_indices = whole.data() + 2 * rows;
   stats.target = target.data(), stats.top_n = top, stats.top_log_probs = number;
   if (n != 0) softmax_stats(x, stats, options, exec);  // there is no class to be a target
-  std::uint64_t bits = 14695981039346656037u;
-  const auto mix = [&bits](const auto& numbers) {
-    for (const auto each : numbers) {
-      std::uint64_t own;
-      std::memcpy(&own, &each, sizeof own);
-      bits = (bits ^ own) * 1099511628211u;
-    }
-  };
-  mix(found), mix(whole);
-  std::memcpy(mixed.data(), &bits, rows == 0 ? 0 : sizeof bits);
-  std::memcpy(out.data, mixed.data(), rows * sizeof(double));
+  Mixed all;
+  all.add(found), all.add(whole);
+  all.put(out);
+}
+
+// 50 classes of each row, or a third of them.
+template <bool few>
+void top(const ConstView& x, const View& out, const RowOptions&, const Exec& exec) {
+  const auto rows = static_cast<std::size_t>(x.shape[0]), n = static_cast<std::size_t>(x.shape[1]);
+  const std::size_t k = few ? std::min<std::size_t>(n, 50) : n / 3 + 1;
+  std::vector<std::byte> values(rows * k * item_size(x.dtype));
+  std::vector<std::int64_t> indices(rows * k);
+  if (n != 0) top_k(x, k, values.data(), indices.data(), exec);
+  Mixed all;
+  all.add(values), all.add(indices);
+  all.put(out);
+}
+
+// A filter's value for each row.
+struct RowFilters {
+  std::vector<std::int64_t> top_k;
+  std::vector<double> top_p, min_p;
+  operator Filters() const {
+    return {top_k.empty() ? nullptr : top_k.data(), top_p.empty() ? nullptr : top_p.data(),
+            min_p.empty() ? nullptr : min_p.data()};
+  }
+};
+enum class Filter : std::uint8_t { none, top_k, top_p, min_p, all };
+template <Filter filter>
+RowFilters filters(const ConstView& x) {
+  const auto rows = static_cast<std::size_t>(x.shape[0]);
+  const bool all = filter == Filter::all;
+  RowFilters with;
+  if (all || filter == Filter::top_k) with.top_k.assign(rows, x.shape[1] / 3 + 1);
+  if (all || filter == Filter::top_p) with.top_p.assign(rows, 0.9);
+  if (all || filter == Filter::min_p) with.min_p.assign(rows, all ? 0.001 : 0.05);
+  return with;
+}
+template <Filter filter>
+void masked(const ConstView& x, const View& out, const RowOptions&, const Exec& exec) {
+  mask_logits(x, filters<filter>(x), out, exec);
+}
+
+// Draws of each row, without replacement no more than there are classes; with every filter at temperatures up to 2.
+template <std::size_t size, bool replace, Filter filter>
+void drawn(const ConstView& x, const View& out, const RowOptions& options, const Exec& exec) {
+  const auto rows = static_cast<std::size_t>(x.shape[0]), n = static_cast<std::size_t>(x.shape[1]);
+  const RowFilters with = filters<filter>(x);
+  Sampling sampling;
+  sampling.filters = with, sampling.replace = replace, sampling.size = replace ? size : std::min(size, n);
+  sampling.draws = {.seed = 1, .step = 2, .row = 3};
+  std::vector<double> temperature(rows, 1), log_prob(rows * sampling.size);
+  if (filter == Filter::all)
+    for (std::size_t r = 0; r < rows; ++r) temperature[r] = 0.25 * static_cast<double>(1 + r % 8);
+  std::vector<std::int64_t> ids(rows * sampling.size);
+  std::vector<std::uint8_t> valid(rows * sampling.size);
+  sampling.temperature = temperature.data(), sampling.ids = ids.data();
+  if (size > 1) sampling.log_prob = log_prob.data(), sampling.valid = valid.data();
+  sample(x, sampling, options, exec);
+  Mixed all;
+  all.add(ids), all.add(log_prob), all.add(valid);
+  all.put(out);
 }
 
 // visit(name, function, layout) for each.
@@ -196,6 +268,20 @@ void every_op(const Visit& visit) {
           cross_entropy(x, &out, with, options, exec);
         }),
         Layout{});
+  visit("top_k", &top<true>, statistic);
+  visit("top_k of many", &top<false>, statistic);
+  visit("top_k_mask_logits", &masked<Filter::top_k>, Layout{});
+  visit("top_p_mask_logits", &masked<Filter::top_p>, Layout{});
+  visit("min_p_mask_logits", &masked<Filter::min_p>, Layout{});
+  visit("sample", &drawn<1, true, Filter::none>, statistic);
+  visit("sample of top_p", &drawn<1, true, Filter::top_p>, statistic);
+  visit("sample of every filter", &drawn<70, true, Filter::all>, statistic);
+  visit("sample without replacement", &drawn<30, false, Filter::none>, statistic);
+  visit("sample of every filter without replacement", &drawn<70, false, Filter::all>, statistic);
+  visit("add_gumbel", Map([](const ConstView& x, const View& out, const RowOptions&, const Exec& exec) {
+          add_gumbel(x, out, {.seed = 4}, exec);
+        }),
+        Layout{.out_reduced = true});
 }
 
 }  // namespace vastmax::testing
