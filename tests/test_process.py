@@ -400,7 +400,7 @@ def test_mxcsr_of_the_caller() -> None:
     subprocesses.run(MXCSR)
 
 
-GUARD = """
+GUARDED = """
     import ctypes, mmap, sys
     import numpy as np
     import contracts, vastmax
@@ -408,7 +408,7 @@ GUARD = """
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
     libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    PAGE, PAGES = mmap.PAGESIZE, 40
+    PAGE, PAGES = mmap.PAGESIZE, 160
     class Guarded:
         '''Memory between two pages that must not be touched.'''
         def __init__(self):
@@ -423,6 +423,9 @@ GUARD = """
             b = raw.view(a.dtype).reshape(a.shape)
             b[...] = a
             return b
+"""
+
+GUARD_MAPS = """
     memory = [Guarded() for _ in range(4)]
     lengths = [*range(1, 131), 255, 257, 1023, 4095, 4097, 8193]
     for isa in vastmax.available_isas():
@@ -465,11 +468,74 @@ GUARD = """
     print("done")
 """
 
+GUARD_ROWS = """
+    from vastmax import _core
+    memory = [Guarded() for _ in range(8)]
+    for isa in vastmax.available_isas():
+        number = _core.isas().index(isa)
+        with vastmax.config(isa=isa, threads=2):
+            for name in contracts.DTYPES:
+                dtype = contracts.FORMATS[name].dtype
+                wide = np.float64 if name == "f64" else np.float32
+                for n in (1, 2, 7, 15, 16, 17, 33, 64, 65, 130, 257, 1000, 4097, 8193, 70_001):
+                    if isa == "scalar" and n > 5000:
+                        continue
+                    rng, rows = np.random.default_rng(n), 1 if n > 10_000 else 3
+                    spread = np.array([3.0, 0.5, 9.0])[:rows, None]
+                    base = (np.round(rng.standard_normal((rows, n)), 2) * spread).astype(dtype)
+                    for at_end in (True, False):
+                        def put(i, a):
+                            return memory[i].put(a, at_end)
+                        x, other, out = put(0, base), put(1, np.abs(base)), put(2, base)
+                        where, t = put(3, rng.random((rows, n)) < 0.9), put(4, np.linspace(0.5, 2.0, rows))
+                        target, weight = put(5, np.arange(rows) * 7919 % n), put(6, np.ones(n))
+                        for goal in (target, other):
+                            vastmax.cross_entropy(x, goal, weight, label_smoothing=0.1, temperature=t)
+                            vastmax.cross_entropy_with_grad(x, goal, out=out)
+                        vastmax.cross_entropy_with_grad(x, target, weight, softcap=9.0, where=where, out=out)
+                        vastmax.softmax_stats(x, target, top_n=min(n, 20), temperature=t)
+                        vastmax.entropy(x), vastmax.kl_divergence(x, other), vastmax.selective_log_softmax(x, target)
+                        vastmax.selective_log_softmax(x, put(7, np.array([[0, n - 1]] * rows)))
+                        share, some = put(6, np.full(rows, 0.8)), put(7, np.full(rows, n // 3 + 1))
+                        for filters in ((some, None, None), (None, share, None), (None, None, share)):
+                            _core.mask_logits(x, *filters, out, 2, number)
+                            _core.mask_logits(out, *filters, out, 2, number)
+                            if n > 2:  # a last element at the very end, by a stride
+                                every = slice((n - 1) % 3 if at_end else 0, None, 3)
+                                _core.mask_logits(x[:, every], *filters, out[:, every], 2, number)
+                        for replace, size in ((True, 40), (True, 1), (False, min(n, 40)), (False, n // 2)):
+                            ids, log_prob = put(1, np.zeros((rows, size), np.int64)), put(2, np.zeros((rows, size)))
+                            valid = put(5, np.zeros((rows, size), bool))
+                            for filters in ((None, None, None), (some, share, None), (None, share, share)):
+                                _core.sample(
+                                    x, size, replace, t, *filters, 1, 2, 3, ids, log_prob, valid, where, 2, number
+                                )
+                        _core.add_gumbel(x, put(1, base.astype(wide)), 1, 2, 3, 2, number)
+                        for k in {1, min(n, 20), n // 3 + 1, n}:
+                            values, ids = put(1, np.zeros((rows, k), dtype)), put(2, np.zeros((rows, k), np.int64))
+                            _core.top_k(x, k, values, ids, 2, number)
+                        if n < 500:
+                            vastmax.top_k(x, 1, axis=0), vastmax.sample(x, 2, axis=0, top_p=0.9)
+                            vastmax.top_p_mask_logits(x, 0.9, axis=0), vastmax.entropy(x, axis=0)
+                for features in (1, 3, 15, 16, 17, 33, 100):
+                    for at_end in (True, False):
+                        table = memory[0].put(np.ones((50, features), dtype), at_end)
+                        x, bias = (memory[i].put(np.ones(s, dtype), at_end) for i, s in ((1, (5, features)), (2, 50)))
+                        target = memory[3].put(np.arange(10).reshape(5, 2) * 7 % 50, at_end)
+                        sampler = vastmax.UnigramSampler(memory[4].put(np.arange(1.0, 51.0), at_end))
+                        for op in (vastmax.sampled_softmax, vastmax.nce_loss):
+                            for share in ("batch", "row"):
+                                op(x, table, target, bias=bias, sampler=sampler, num_sampled=30, share=share, seed=1)
+                        sampler.log_prob(target)
+    print("done")
+"""
+
 
 @linux
-def test_guard_pages() -> None:
+@pytest.mark.parametrize("calls", [GUARD_MAPS, GUARD_ROWS], ids=["maps", "rows"])
+def test_guard_pages(calls: str) -> None:
     """Arrays that end, or begin, at an inaccessible page: one byte too many is a crash."""
-    assert subprocesses.run(GUARD, timeout=300).strip() == "done"
+    assert subprocesses.run(GUARDED + calls, timeout=300).strip() == "done"
 
 
 @linux
