@@ -16,6 +16,7 @@ import test_sample
 import test_top_k
 import vastmax
 from draws import follows, uniform_bits
+from test_filters import test_min_p_between_neighbours_of_0  # noqa: F401 - collected here too
 from test_gumbel import test_special_rows, test_the_draw_is_the_same_for_any_tau  # noqa: F401 - collected here too
 from test_top_k import (  # noqa: F401 - collected here too
     test_infinities_of_both_signs_are_no_nan,

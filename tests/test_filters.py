@@ -161,6 +161,14 @@ def test_min_p_where_adding_to_the_largest_would_round() -> None:
     assert (vastmax.min_p_mask_logits(x, 0.3) > -np.inf).tolist() == [True, True, False]
 
 
+def test_min_p_between_neighbours_of_0(dtype: Any) -> None:
+    """A search for the least logit from number to number would take seconds in float32, and centuries in float64."""
+    x = np.array([1.0, 2.0**-9, -(2.0**-9), -1.0, -np.inf], dtype)
+    for p, kept in ((np.exp(-1.0), 2), (0.3672, 2), (0.3671, 3), (0.368, 2), (0.369, 1)):
+        assert (wide(vastmax.min_p_mask_logits(x, p)) > -np.inf).sum() == kept
+        assert set(vastmax.sample(x, 300, min_p=p, seed=1)) == set(range(kept))
+
+
 @pytest.mark.parametrize("n", LENGTHS)
 def test_top_k(dtype: Any, n: int) -> None:
     x = np.round(np.random.default_rng(n).standard_normal((3, n)), 1).astype(dtype)

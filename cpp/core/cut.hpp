@@ -35,6 +35,16 @@ struct Cut {
   }
 };
 
+// The first key that reaches a limit: `low` does not, `high` does, and what reaches it ends the keys.
+template <class Reaches>
+VM_SHARED std::uint64_t first_that(const Reaches& reaches, std::uint64_t low, std::uint64_t high) {
+  while (high - low > 1) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    (reaches(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
 // In this order: the top_k classes, 0 for all; of their mass, top_p from the top; what has min_p of the largest's.
 struct Filter {
   std::int64_t top_k = 0;

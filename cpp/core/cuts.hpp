@@ -97,12 +97,17 @@ class CutRun : protected Nucleus {
     if (max == infinity) return max;
     const double gap = temperature * signed_log(0, {min_p, 0}, false, all_.log).value;
     if (!(gap > -infinity)) return least_possible(max, temperature);
-    const auto reaches = [&](double z) { return z - max >= gap; };
-    double z = dtype_ == DType::float64 ? max + gap : static_cast<float>(max + gap);
-    while (!reaches(z)) z = Top::next_above(dtype_, z);
-    for (double below; z > -infinity && reaches(below = -Top::next_above(dtype_, -z)); z = below) {
-    }
-    return z;
+    return dtype_ == DType::float64 ? least_above<double>(max, gap) : least_above<float>(max, gap);
+  }
+  // Between neighbours of 0 there are more numbers than can be tried one by one.
+  template <class F>
+  static double least_above(double max, double gap) {
+    using Keys = Ordinal<F>;
+    const auto number = [](std::uint64_t key) {
+      return static_cast<double>(Keys::number(static_cast<typename Keys::Key>(key)));
+    };
+    return number(first_that([&](std::uint64_t key) { return number(key) - max >= gap; },
+                             Keys::of(-std::numeric_limits<F>::infinity()), Keys::of(static_cast<F>(max))));
   }
 
   static void list_by_index(Kept& kept) {

@@ -55,9 +55,7 @@ struct Cutting {
         temperature * signed_log(0, {min_p, 0}, false, [](double x) { return RowMath<F>::log(x); }).value;
     if (!(gap > -infinity)) return least_possible();
     const auto reaches = [&](std::uint64_t key) { return static_cast<double>(number_of<F>(key)) - max >= gap; };
-    std::uint64_t key = key_of(static_cast<F>(max + gap));
-    while (!reaches(key)) ++key;
-    while (reaches(key - 1)) --key;
+    const std::uint64_t key = first_that(reaches, key_of(-Number<F>::infinity), highest);
     return static_cast<double>(number_of<F>(key));
   }
 };
