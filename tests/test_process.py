@@ -290,12 +290,13 @@ def test_environment_is_obeyed() -> None:
 def test_import_is_cheap_and_starts_nothing() -> None:
     script = """
         import os, sys, time
+        begin = time.process_time()
         import numpy
         before, modules = len(os.listdir("/proc/self/task")), set(sys.modules)
         environment = dict(os.environ)
-        start = time.perf_counter()
+        start = time.process_time()
         import vastmax
-        print(time.perf_counter() - start)
+        print((time.process_time() - start) / (start - begin))
         assert len(os.listdir("/proc/self/task")) == before, "import started a thread"
         vastmax.softmax(numpy.zeros(16, numpy.float32))
         assert len(os.listdir("/proc/self/task")) == before, "a small call started a thread"
@@ -304,7 +305,7 @@ def test_import_is_cheap_and_starts_nothing() -> None:
         heavy &= set(sys.modules) - modules
         assert not heavy, heavy
         """
-    assert min(float(subprocesses.run(script)) for _ in range(3)) < 0.1
+    assert min(float(subprocesses.run(script)) for _ in range(3)) < 1  # of what NumPy takes
 
 
 INTERRUPTED = """
