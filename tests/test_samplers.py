@@ -8,6 +8,7 @@ must find it.
 from __future__ import annotations
 
 import itertools
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -488,6 +489,27 @@ def test_counts_of_any_size(scale: float, power: float) -> None:
     rtol = 1e-2 if scale == 1e-320 else 1e-12
     got = np.exp(vastmax.UnigramSampler(counts, power).log_prob(np.arange(4)))
     np.testing.assert_allclose(got, want, rtol=rtol)
+
+
+def test_pickles() -> None:
+    counts = np.random.default_rng(3).integers(0, 50, 3000)
+    unigram = vastmax.UnigramSampler(counts, power=0.6)
+    laws = [
+        vastmax.UniformSampler(3000),
+        vastmax.LogUniformSampler(3000),
+        unigram,
+        vastmax.UnigramSampler(np.sort(counts)[::-1]),
+        vastmax.MixtureSampler([unigram, vastmax.UniformSampler(3000)], [0.3, 0.1]),
+    ]
+    for law in laws:
+        again = pickle.loads(pickle.dumps(law))
+        assert repr(again) == repr(law)
+        np.testing.assert_array_equal(again.sample(500, seed=1), law.sample(500, seed=1))
+        np.testing.assert_array_equal(again.sample(500, seed=1, unique=True), law.sample(500, seed=1, unique=True))
+        np.testing.assert_array_equal(again.log_prob(np.arange(3000)), law.log_prob(np.arange(3000)))
+    preset = pickle.loads(pickle.dumps(vastmax.PresetSampler([4, 2], np.log([0.5, 0.25]))))
+    assert preset.log_prob([2, 4]).tolist() == np.log([0.25, 0.5]).tolist()
+    assert pickle.loads(pickle.dumps(vastmax.AllSampler(7))).sample(7, seed=None).tolist() == list(range(7))
 
 
 def test_seeds() -> None:

@@ -33,7 +33,18 @@ inline void bind_sampler_class(py::module_& m) {
                     return made;
                   })
       .def_property_readonly("drawable", [](const NativeSampler& s) { return s.law->drawable; })
-      // of a unigram law: log q of a class of each, and how many it has; at most `most` levels from `first` on
+      // of a unigram law
+      .def("counts",
+           [](const NativeSampler& s) {
+             const Sampler& law = *s.law;
+             py::array_t<double> counts(law.level_count == 0 ? 0 : static_cast<py::ssize_t>(law.classes));
+             double* const to = counts.mutable_data();
+             for (std::uint32_t level = 0; level < law.level_count; ++level)
+               for (std::uint32_t i = law.levels[level].first; i < law.levels[level + 1].first; ++i)
+                 to[law.order == nullptr ? i : law.order[i]] = law.level_counts[level];
+             return counts;
+           })
+      // and of its levels: log q of a class of each, and how many it has; at most `most` levels from `first` on
       .def("levels", [](const NativeSampler& s, std::size_t first, std::size_t most) {
         const std::size_t count = s.law->level_count, begin = std::min(first, count);
         const auto n = static_cast<py::ssize_t>(std::min(most, count - begin));

@@ -75,16 +75,18 @@ struct Ranked {
 struct Unigram {
   Sampler sampler{Law::unigram, 0, 0};
   Table<Level> levels;
-  Table<double> log_q;
+  Table<double> log_q, level_counts;
   Table<std::uint32_t> order, level_of;
 
   Unigram(std::span<const double> counts, double power) {
-    Table<double> weights = find_levels(counts);
+    level_counts = find_levels(counts);
+    Table<double> weights = level_counts;
     raise(weights, power);
     fill_table(weights);
     sampler.classes = static_cast<std::int64_t>(counts.size());
     sampler.level_count = static_cast<std::uint32_t>(weights.size());
     sampler.levels = levels.data(), sampler.level_log_q = log_q.data();
+    sampler.level_counts = level_counts.data();
     if (!order.empty()) sampler.order = order.data(), sampler.level_of = level_of.data();
   }
 

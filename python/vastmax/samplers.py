@@ -11,7 +11,7 @@ What `sampled_softmax` asks of a sampler, beside its public methods:
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -177,6 +177,9 @@ class Law(Sampler):
     def __init__(self, classes: int, native: _core.Sampler) -> None:
         self.classes, self._native = classes, native
         self._known: dict[object, float] = {}  # what takes a sum over all classes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.classes,)
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
         n = _seeds.draws(op, argument, size)
@@ -347,7 +350,7 @@ class UnigramSampler(Law):
     -----
     Classes of equal count are one level, and an alias table (Walker 1977, Vose 1991) has a bucket for each level, not
     for each class. Beside it there are 8 bytes for each class, none if the counts are sorted, either way; the counts
-    themselves are not kept.
+    themselves are not kept, but a pickle has them again.
 
     A draw takes 128 random bits. A level's probability is exact to about 2**-50, a class's inside it to 2**-32.
 
@@ -377,6 +380,9 @@ class UnigramSampler(Law):
             raise ValueError(message(op, "counts", "is 0 for every class", "at least one number > 0"))
         self.power = real(op, "power", power)
         super().__init__(given.size, _core.Sampler.unigram(np.ascontiguousarray(given, np.float64), self.power))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._native.counts(), self.power)
 
     def __repr__(self) -> str:
         return f"UnigramSampler({self.classes} counts, power={self.power:g})"
@@ -429,6 +435,7 @@ class MixtureSampler(Law):
             raise ValueError(message(op, "weights", f"has shape {share.shape}", f"a number a sampler, {(len(parts),)}"))
         if not ((share > 0) & (share < inf)).all():
             raise ValueError(message(op, "weights", f"is {share.tolist()}", "finite numbers > 0"))
+        self._given = parts, share.copy()
         self._parts: list[tuple[Law, float]] = []  # none is a mixture, weights sum to 1
         share /= share.max()  # or their sum may overflow
         for part, w in zip(parts, share / share.sum(), strict=True):
@@ -436,6 +443,9 @@ class MixtureSampler(Law):
             self._parts += [(p, float(w) * v) for p, v in inner]
         native = _core.Sampler.mixture([p._native for p, _ in self._parts], [w for _, w in self._parts])
         super().__init__(parts[0].classes, native)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._given
 
     def __repr__(self) -> str:
         return f"MixtureSampler({[p for p, _ in self._parts]}, {[w for _, w in self._parts]})"

@@ -32,6 +32,7 @@ struct Sampler {
   std::uint32_t level_count = 0;
   const Level* levels = nullptr;            // and one more, whose `first` is the end
   const double* level_log_q = nullptr;      // of one class of each
+  const double* level_counts = nullptr;     // as they were given
   const std::uint32_t* order = nullptr;     // the class at a position; null where classes are in the order of levels
   const std::uint32_t* level_of = nullptr;  // the level of a class; null with `order`
 
