@@ -11,6 +11,7 @@ import pytest
 import subprocesses
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+pytestmark = pytest.mark.any_isa
 
 
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")

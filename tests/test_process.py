@@ -17,6 +17,7 @@ import vastmax
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc or uses Linux calls")
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 machine code")
+pytestmark = pytest.mark.any_isa
 
 
 @linux

@@ -27,6 +27,8 @@ import test_softplus
 import test_special_values
 import vastmax
 
+pytestmark = pytest.mark.any_isa
+
 F16, F32, F64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
 Test = Callable[[], None]
 
