@@ -20,6 +20,7 @@ import pytest
 import contracts
 import oracle
 import vastmax
+from draws import follows
 from vastmax import __main__ as command_line
 from vastmax import _core
 from vastmax.cli import (
@@ -284,7 +285,7 @@ def test_contenders_compute_the_same(op: str, dtype: str) -> None:
     for name, call in contenders.peers(op, contenders.Arrays(x, y, out), -1, contenders.PEERS).items():
         out.fill(np.nan)
         got = call()
-        if op == "sample":
+        if op in contenders.SAMPLES:
             assert got.shape == (5, 1)  # type: ignore[attr-defined]
             continue
         if name == "onnxruntime" or (op, name) == ("top_k", "torch"):
@@ -293,6 +294,15 @@ def test_contenders_compute_the_same(op: str, dtype: str) -> None:
             got = -np.sort(-np.take_along_axis(x, got[:, -expected.shape[1] :], -1), -1)  # type: ignore[index]
         tolerance = 1e-2 if dtype == "float16" else 1e-4
         np.testing.assert_allclose(np.asarray(got, np.float64), expected.astype(np.float64), tolerance, err_msg=name)
+
+
+def test_sorting_contenders_draw_from_the_nucleus() -> None:
+    x = np.tile(np.log([0.05, 0.4, 0.25, 0.3]), (200_000, 1))
+    arrays = contenders.Arrays(x, x, x.copy())
+    calls = contenders.peers("sample_top_p", arrays, -1, contenders.PEERS)
+    assert {"numpy"} <= set(calls) <= {"numpy", "torch"}
+    for call in (*calls.values(), contenders.ours("sample_top_p", arrays, -1, into=False)):
+        assert follows(np.ravel(call()), np.array([0, 0.4, 0.25, 0.3]) / 0.95)  # type: ignore[call-overload]
 
 
 def test_streamed_copy_copies(isa: str) -> None:

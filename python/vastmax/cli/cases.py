@@ -140,6 +140,7 @@ TABLE = (
     Case("sample", (64, _VOCABULARY), bars=(Bar("logsumexp", 1.3), faster("torch", 50)), quick=True),
     Case("sample", (64, _VOCABULARY), "bfloat16", bars=(Bar("float32", 0.75),), peers=False),
     Case("sample", (1, 10_000_000)),
+    Case("sample_top_p", (64, _VOCABULARY), bars=(faster("numpy", 100), faster("torch", 100))),
     *(
         Case(op, (64, _VOCABULARY), peers=False)
         for op in ("top_k_mask_logits", "top_p_mask_logits", "min_p_mask_logits")

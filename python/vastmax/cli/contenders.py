@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 PEERS = ("scipy", "torch", "onnxruntime", "simd_ml_kernels", "numpy")
 ROOFS = ("read roof", "copy roof", "streamed copy")
-REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax", "top_k", "sample")
+SAMPLES: dict[str, dict[str, Any]] = {"sample": {}, "sample_top_p": {"top_p": 0.9}}
+REDUCTIONS = ("logsumexp", "cross_entropy", "softmax_stats", "selective_log_softmax", "top_k", *SAMPLES)
 MASKS = {"top_k_mask_logits": 50, "top_p_mask_logits": 0.9, "min_p_mask_logits": 0.05}
 GRADIENTS = ("softmax_backward",)
 WITH_TARGET = ("cross_entropy", "cross_entropy_with_grad", "softmax_stats", "selective_log_softmax")
@@ -64,11 +65,11 @@ def installed(names: tuple[str, ...]) -> dict[str, str | None]:
 
 def ours(op: str, arrays: Arrays, axis: int, *, into: bool) -> Call:
     """Return a call of vastmax, into `out` if asked."""
+    if op in SAMPLES:
+        return partial(vastmax.sample, arrays.x, axis=axis, seed=0, **SAMPLES[op])
     function = getattr(vastmax, op)
     if op == "top_k":
         return partial(function, arrays.x, _some(arrays.x, axis), axis)
-    if op == "sample":
-        return partial(function, arrays.x, axis=axis, seed=0)
     if op in MASKS:
         return partial(function, arrays.x, MASKS[op], axis=axis)
     options: dict[str, Any] = {"out": arrays.out} if into else {}
@@ -137,7 +138,7 @@ def _torch_into(op: str, arrays: Arrays, axis: int) -> Call | None:
     x, y, out = map(_tensor, arrays)
     if op == "softmax_backward":
         return partial(torch.ops.aten._softmax_backward_data.out, x, y, axis, x.dtype, grad_input=out)
-    if op in WITH_TARGET or op in MASKS or op in ("top_k", "sample"):
+    if op in WITH_TARGET or op in MASKS or op in SAMPLES or op == "top_k":
         return None
     if op in REDUCTIONS:
         result = torch.empty([n for i, n in enumerate(x.shape) if i != axis % x.ndim], dtype=x.dtype)
@@ -160,17 +161,22 @@ def _torch(op: str, arrays: Arrays, axis: int) -> Call | None:
         return _torch_loss(op, arrays, axis)
     if op == "top_k":
         return partial(torch.topk, _tensor(arrays.x), _some(arrays.x, axis), axis)
-    if op == "sample" and axis in (-1, arrays.x.ndim - 1):
-        return partial(_torch_draw, _tensor(arrays.x))
+    if op in SAMPLES and axis in (-1, arrays.x.ndim - 1):
+        return partial(_torch_draw, _tensor(arrays.x), **SAMPLES[op])
     if op not in ("softmax", "log_softmax"):
         return None  # others are timed with out= alone
     return partial(getattr(torch, op), _tensor(arrays.x), axis)
 
 
-def _torch_draw(x: torch.Tensor) -> object:
+def _torch_draw(x: torch.Tensor, top_p: float = 1) -> torch.Tensor:
     import torch
 
-    return torch.multinomial(torch.softmax(x, -1), 1)
+    if top_p == 1:
+        return torch.multinomial(torch.softmax(x, -1), 1)
+    z, order = torch.sort(x, -1)
+    mass = torch.softmax(z, -1)
+    kept = mass.masked_fill_(mass.cumsum(-1) <= 1 - top_p, 0)
+    return order.gather(-1, torch.multinomial(kept, 1))
 
 
 def _torch_loss(op: str, arrays: Arrays, axis: int) -> Call:
@@ -248,9 +254,26 @@ def _simd_ml_kernels(op: str, arrays: Arrays, axis: int) -> Call | None:
 
 
 def _numpy(op: str, arrays: Arrays, axis: int) -> Call | None:
-    if op != "top_k" or arrays.x.dtype.name == "bfloat16":
+    if arrays.x.dtype.name == "bfloat16":
         return None
-    return partial(np.argpartition, arrays.x, -_some(arrays.x, axis), axis)
+    if op == "sample_top_p":
+        return partial(_sort_and_draw, arrays.x, axis, SAMPLES[op]["top_p"], np.random.default_rng(0))
+    return partial(np.argpartition, arrays.x, -_some(arrays.x, axis), axis) if op == "top_k" else None
+
+
+def _sort_and_draw(x: Array, axis: int, p: float, rng: np.random.Generator) -> Array:
+    """Draw from the nucleus as it is usually done, least likely classes first."""
+    order = np.argsort(x, axis)
+    z = np.take_along_axis(x, order, axis)
+    mass = np.exp(z - np.take(z, [-1], axis))
+    through = np.cumsum(mass, axis)
+    total = np.take(through, [-1], axis)
+    kept = through > (1 - p) * total
+    left = np.sum(mass, axis, where=kept, keepdims=True)
+    u = rng.random(left.shape, np.float32)
+    place = np.sum(through <= total - u * left, axis, keepdims=True)
+    ids: Array = np.take_along_axis(order, np.minimum(place, x.shape[axis] - 1), axis)
+    return ids
 
 
 _PEERS: dict[str, tuple[str, Callable[[str, Arrays, int], Call | None]]] = {
