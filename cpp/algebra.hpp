@@ -112,7 +112,7 @@ struct RowParams {
   double grad = 0;        // gradient of the row's result, or the row's dot product
 };
 
-// Below, `math` has exp_scaled, exp_difference, log1p and peak_error (kernels/norm.hpp), and `rest()` is the sum of the
+// Below, `math` has exp_scaled, exp_difference, log1p and peak (kernels/norm.hpp), and `rest()` is the sum of the
 // block that holds the row's largest logit, without it.
 
 // e^(max - base) 2^-ref
@@ -184,6 +184,11 @@ VM_SHARED void quotient(double numerator, const TwoSum& sum, RowParams& row) {
   row.correction = (fma(-row.scale, sum.high, numerator) - row.scale * sum.low) / numerator;
 }
 
+// The largest term of a row as the map pass knows it, unit (1 + q): a sum holds `sum`, which is 1 + q - error.
+struct Peak {
+  double unit, sum, error;
+};
+
 // `numerator`, of magnitude 1 to 2^30, takes the place of the 1 in 1 / sum.
 template <class F, class Math, class Rest>
 VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& norm, const Rest& rest,
@@ -195,11 +200,14 @@ VM_SHARED RowParams row_params(const Math& math, bool logarithm, const Norm& nor
   if (logarithm) {
     row.log = 0.0 - math.log1p(over_max(math, norm, rest));
   } else {
+    const Peak peak = math.peak(row.max, norm.ref);
     TwoSum sum = norm.others;
     sum.add(norm.top);
-    sum.add(math.peak_error(row.max, norm.ref));
+    sum.add(peak.unit * peak.error);
     sum.scale(ldexp(1.0, -head_room<F>));  // to the unit of the largest term, so that a scale stays a normal number
     quotient<F>(numerator, sum, row);
+    // The map pass drops the product of q and the correction: what is alone in its row shows that, and gives exactly 1.
+    if (norm.others.value() == 0 && norm.top == peak.unit * peak.sum) row.correction *= peak.sum;
   }
   return row;
 }

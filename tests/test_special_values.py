@@ -122,6 +122,17 @@ def test_one_finite(dtype: Any, axis: int, n: int, value: float) -> None:
     np.testing.assert_array_equal(lse, np.full(n, exact))
 
 
+def test_any_one_finite(dtype: Any) -> None:
+    """Alone, and beside -inf."""
+    x = (np.random.default_rng(5).standard_normal(100_000) * 3).astype(dtype)
+    assert (vastmax.softmax(x[:, None], axis=1) == 1).all()
+    assert (vastmax.softmax(x[None, :20_000], axis=0) == 1).all()
+    for n in (40, 5000):
+        beside = np.full((20_000 // n, n), -INF).astype(dtype)
+        beside[:, 7] = x[: len(beside)]
+        assert (vastmax.softmax(beside, axis=1)[:, 7] == 1).all()
+
+
 @AXES
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("hidden", [NAN, INF, -INF, 6e4])

@@ -15,7 +15,7 @@ struct CallMath {
   double log1p(double x) const { return all.log1p(x); }
   double log(double x) const { return all.log(x); }
   double above_tangent(double u) const { return all.above_tangent(u); }
-  double peak_error(double max, int ref) const { return k.peak_error(max, ref); }
+  Peak peak(double max, int ref) const { return k.peak(max, ref); }
 };
 
 inline Norm norm_of(const RowState& s) {

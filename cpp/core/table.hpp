@@ -82,7 +82,7 @@ struct DTypeKernels {
   DotBlock row_dot[op_count][2];
   GradBlock row_grad[op_count][2];
   double (*rest)(Bytes staged, std::size_t n, double max, int ref);  // the block's sum without what equals max
-  double (*peak_error)(double max, int ref);  // what rounding took from the largest term of a sum
+  Peak (*peak)(double max, int ref);
   void (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
   double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
   bool (*stage)(const Staging&, std::size_t n, OutBytes staged);      // whether the mask left anything in

@@ -24,8 +24,8 @@ static double log1p_one(double x) { return RowMath<double>::log1p(x); }
 static double log_one(double x) { return RowMath<double>::log(x); }
 static double above_tangent(double u) { return RowMath<double>::above_tangent(u); }
 template <class F>
-static double peak_error(double max, int ref) {
-  return RowMath<F>::peak_error(max, ref);
+static Peak peak(double max, int ref) {
+  return RowMath<F>::peak(max, ref);
 }
 
 void fill_norm(Kernels& k) {
@@ -40,7 +40,7 @@ void fill_norm(Kernels& k) {
     to.norm[0][0] = norm_block<T, Terms::exact>, to.norm[0][1] = norm_block<F, Terms::exact>;
     to.norm[1][0] = norm_block<T, short_terms>, to.norm[1][1] = norm_block<F, short_terms>;
     to.rest = rest<F>;
-    to.peak_error = peak_error<F>;
+    to.peak = peak<F>;
   });
 }
 

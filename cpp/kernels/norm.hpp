@@ -31,15 +31,13 @@ struct RowMath {
   VM_MEMBER static double above_tangent(double u) { return Lanes<One>(AboveTangent<One>()(splat<One>(u))).at[0]; }
   VM_MEMBER static double log(double x) { return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0]; }
 
-  // A sum holds fl(1 + q) for its largest term e^max; the map pass multiplies by 1 + q itself.  With the difference put
-  // back, a row of one logit gives exactly 1.
-  VM_MEMBER static double peak_error(double max, int ref) {
+  VM_MEMBER static Peak peak(double max, int ref) {
     using V = vec<F>;
     const auto e = ScaledExp<V>(splat<V>(static_cast<F>(ref))).parts(splat<V>(static_cast<F>(max)));
     const V one = splat<V>(1), sum = fma(e.slope, e.r, one);
     const V error = fma(e.slope, e.r, one - sum);
-    return static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]) *
-           static_cast<double>(Lanes<V>(error).at[0]);
+    return {static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]),
+            static_cast<double>(Lanes<V>(sum).at[0]), static_cast<double>(Lanes<V>(error).at[0])};
   }
 };
 
