@@ -88,7 +88,7 @@ export PYTHONPATH=$PWD/build/gpu/package
 if $simt; then
   step "build" build_simt
   step "package" package build/simt
-  step "C++ tests" ctest --test-dir build/simt -R '^cuda_' --output-on-failure
+  step "C++ tests" ctest --test-dir build/simt -j 2 -R '^cuda_' --output-on-failure
   step "Python tests" python -m pytest -q -m cuda
   step "benchmark, smoke run" python bench/gpu.py --smoke
 else

@@ -311,7 +311,7 @@ def test_memory_of_a_state_is_known_to_schedulers() -> None:
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason='without distributed: pip install "vastmax[shards]"')
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as workers,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as workers,
         distributed.Client(workers, set_as_default=False) as client,
     ):
         yield client
