@@ -24,7 +24,7 @@ VM_SHARED Words philox(Words c, std::uint64_t key) {
 }
 
 // What numbers are for: streams that share nothing.
-enum class Purpose : std::uint16_t { ids, part, clock, sample, noise };
+enum class Purpose : std::uint16_t { ids, part, clock, sample, noise, again };
 
 struct Bits {
   std::uint64_t at[2];

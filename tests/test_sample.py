@@ -407,14 +407,22 @@ def kept(x: Any, temperature: float, top_k: int = 0, top_p: float = 1.0, min_p: 
 )
 @pytest.mark.parametrize("chosen", FILTERS)
 def test_filters(name: str, chosen: str, wide_dtype: Any) -> None:
-    """A filtered draw is a draw from what is left: the same uniforms through its distribution function."""
+    """A draw from what is left; of at least half of it, the draw without the filter unless the filter takes it."""
     x = LAWS[name].astype(wide_dtype)
-    u = (uniform_bits(31, 0, 2, 3000, purpose=3) >> 11) * 2.0**-53
+    tries = FILTERS[chosen].get("top_p", 0) >= 0.5 and "top_k" not in FILTERS[chosen]
+
+    def drawn(p: Any, purpose: int) -> Any:
+        ends = np.cumsum(p)
+        u = (uniform_bits(31, 0, 2, 3000, purpose=purpose) >> 11) * 2.0**-53
+        return np.searchsorted(ends, u * ends[-1], side="right")
+
     for temperature in (1.0, 0.6, 1.7):
         mask = kept(x, temperature, **FILTERS[chosen])
         p = probability(np.where(mask, x, -INF), temperature)
-        ends = np.cumsum(p)
-        want = np.searchsorted(ends, u * ends[-1], side="right")
+        want = drawn(p, 5 if tries else 3)
+        if tries:
+            first = drawn(probability(x, temperature), 3)
+            want = np.where(mask[first], first, want)
         ids, log_prob = vastmax.sample(
             x, 3000, temperature=temperature, seed=31, row_offset=2, return_log_prob=True, **FILTERS[chosen]
         )
@@ -423,6 +431,22 @@ def test_filters(name: str, chosen: str, wide_dtype: Any) -> None:
         with np.errstate(divide="ignore"):
             rtol, atol = (1e-5, 1e-6) if wide_dtype == np.float32 else (1e-11, 1e-13)
             np.testing.assert_allclose(log_prob, np.log(p)[ids], rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("shape", [(1000, 900), (20, 20_000), (1, 300_000)])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"temperature": 40.0}, {"min_p": 0.01}], ids=str)
+def test_one_draw_is_the_first_of_many(shape: tuple[int, int], options: dict[str, Any], dtype: Any) -> None:
+    """Whether a filter keeps one class is asked of sums in float32, for several the cut is made."""
+    rng = np.random.default_rng(11)
+    for digits, spread in ((9, 1.0), (9, 6.0), (0, 2.0), (0, 0.1)):  # a few values, and one
+        x = np.round(rng.standard_normal(shape) * spread, digits).astype(dtype)
+        for p in (0.5, 0.9, 0.9999):
+            want = vastmax.sample(x, 2, top_p=p, seed=5, **options)[:, 0]
+            for threads in (1, 2):
+                with vastmax.config(threads=threads):
+                    np.testing.assert_array_equal(vastmax.sample(x, top_p=p, seed=5, **options), want)
+            alone, _ = vastmax.sample(x, top_p=p, seed=5, return_log_prob=True, **options)
+            np.testing.assert_array_equal(alone, want)
 
 
 @pytest.mark.parametrize("chosen", FILTERS)

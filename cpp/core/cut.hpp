@@ -49,6 +49,11 @@ VM_SHARED std::uint64_t first_that(const Reaches& reaches, std::uint64_t low, st
 struct Filter {
   std::int64_t top_k = 0;
   double top_p = 1, min_p = 0;
+
+  VM_SHARED bool counts(std::int64_t n) const { return top_k > 0 && top_k < n; }
+  // Whether a draw is made without the filter first, and again under it only if it keeps another class: whether one
+  // class is kept takes less than which all are.
+  VM_SHARED bool tries(std::int64_t n) const { return top_p >= 0.5 && top_p < 1 && !counts(n); }
 };
 
 }  // namespace vastmax

@@ -29,6 +29,14 @@ class CutRun : protected Nucleus {
     if (kept.listed) list_by_index(kept);
   }
 
+  // The least number with e^((z - max) / temperature) >= min_p.
+  double least_of(double max, double min_p, double temperature) const {
+    if (max == infinity) return max;
+    const double gap = temperature * signed_log(0, {min_p, 0}, false, all_.log).value;
+    if (!(gap > -infinity)) return least_possible(max, temperature);
+    return dtype_ == DType::float64 ? least_above<double>(max, gap) : least_above<float>(max, gap);
+  }
+
  private:
   static double max_of(std::span<const double> largest) {
     double max = -infinity;
@@ -92,13 +100,6 @@ class CutRun : protected Nucleus {
     return temperature == infinity ? Top::next_above(dtype_, -infinity) : -infinity;
   }
 
-  // The least number with e^((z - max) / temperature) >= min_p.
-  double least_of(double max, double min_p, double temperature) const {
-    if (max == infinity) return max;
-    const double gap = temperature * signed_log(0, {min_p, 0}, false, all_.log).value;
-    if (!(gap > -infinity)) return least_possible(max, temperature);
-    return dtype_ == DType::float64 ? least_above<double>(max, gap) : least_above<float>(max, gap);
-  }
   // Between neighbours of 0 there are more numbers than can be tried one by one.
   template <class F>
   static double least_above(double max, double gap) {

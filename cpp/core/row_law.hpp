@@ -9,6 +9,7 @@
 #include <atomic>
 #include <mutex>
 #include <numeric>
+#include <optional>
 
 #include "core/cuts.hpp"
 #include "core/inverse.hpp"
@@ -25,11 +26,13 @@ class RowLaw : protected CutRun {
     Filter filter;
     double temperature;
     bool filtered;
+    bool pending;                 // the cut is not made yet, and the law is that without the filter
     Kept kept;                    // by the filter
     std::vector<double> largest;  // of each block, where there is a filter
 
     std::vector<Partial> parts;  // of the blocks; max: the largest logit of any size; terms: see `tempered`
     std::unique_ptr<std::byte[]> lanes;
+    double total;              // over the largest term, where the blocks have been read without the filter; else 0
     std::vector<double> ends;  // running sums over the blocks or the list, in one unit
     bool summed;               // by the filter; what blocks have left is not in `parts`
     double max;
@@ -51,25 +54,71 @@ class RowLaw : protected CutRun {
     return row;
   }
 
-  // Reads a row whose filter and temperature are set.  `more`: another one follows; `max` is NAN, or what the last call
-  // left.
+  // Reads a row whose filter and temperature are set, and whether the cut may wait.  `more`: another one follows; `max`
+  // is NAN, or what the last call left.
   void read(const Source& s, Row& row, bool more, double& max, int threads, Scratch& scratch) {
     const Filter& f = row.filter;
-    const bool count = f.top_k > 0 && static_cast<std::size_t>(f.top_k) < n_, mass = f.top_p < 1;
+    const bool count = f.counts(static_cast<std::int64_t>(n_)), mass = f.top_p < 1;
     row.filtered = row.temperature != 0 && (count || mass || f.min_p > 0);
     row.kept.cut = {}, row.kept.listed = row.summed = false;
-    double total = 0;
+    row.total = 0;
     if (!row.filtered || (mass && !count)) {  // who looks for a mass wants to know it all
       read_blocks(s, row, more, max, threads, scratch);
       if (interrupted_) return;
       weigh(row);
-      if (row.filtered && row.valid && !row.certain()) total = row.ends.back() / largest_term(row);
+      if (row.filtered && row.valid && !row.certain()) row.total = row.ends.back() / largest_term(row);
     } else {
       max = NAN;
       maxima(s, block_, threads, row.largest, scratch);
       find_largest(row);
     }
-    if (row.filtered && row.valid && !row.certain()) cut_row(s, row, total, threads, scratch);
+    const bool cuts = row.filtered && row.valid && !row.certain();
+    row.pending &= cuts;
+    if (cuts && !row.pending) cut_row(s, row, threads, scratch);
+  }
+
+  // Makes the cut: the law is that of what the filter keeps.
+  void cut_row(const Source& s, Row& row, int threads, Scratch& scratch) {
+    row.pending = false;
+    if (row.total > 0) {
+      row.largest.resize(blocks_);
+      for (std::size_t b = 0; b < blocks_; ++b) row.largest[b] = row.parts[b].max;
+    }
+    find(s, row.filter, row.temperature, row.largest, threads, row.kept, scratch, row.total);
+    if (interrupted_ || (row.total > 0 && !row.cut())) return;
+    row.summed = sums_tell(row);
+    if (row.summed) return;
+    if (!row.listed() && row.cut()) list_few(s, row, threads, scratch);
+    if (row.listed()) return weigh_list(row);
+    double max = NAN;
+    read_blocks(s, row, false, max, threads, scratch);
+    if (!interrupted_) weigh(row);
+  }
+
+  // Whether a pending cut will keep a class, by the mass of those before it in the order; nothing if it takes better
+  // sums to tell.
+  std::optional<bool> keeps(const Source& s, const Row& row, std::int64_t id, int threads, Scratch& scratch) {
+    const double z = logit(s, id), after = Top::next_above(dtype_, z);
+    if (row.filter.min_p > 0 && z < least_of(row.max, row.filter.min_p, row.temperature)) return false;
+    const auto at = static_cast<std::size_t>(id);
+    std::mutex mutex;
+    double before = 0;
+    each_part(threads, scratch, [&](std::size_t first, std::size_t last, Scratch& own) {
+      double sum = 0;
+      for (std::size_t b = first; b < last; ++b) {
+        const Partial& part = row.parts[b];
+        if (part.max < z) continue;
+        const std::size_t start = b * block_, end = start + length(b), middle = std::clamp(at, start, end);
+        const double rate = 1 / row.temperature, unit = math().exp_difference(gap(row, part.max));
+        if (middle > start) sum += unit * mass_about(s, start, middle - start, part.max, rate, z, own);
+        if (end > middle) sum += unit * mass_about(s, middle, end - middle, part.max, rate, after, own);
+      }
+      const std::lock_guard lock(mutex);
+      before += sum;
+    });
+    const double share = before / (row.filter.top_p * row.total);
+    if (std::abs(share - 1) > about) return share < 1;
+    return std::nullopt;
   }
 
   static double gap(const Row& row, double z) {  // (z - max) / T, 0 for any z where T is inf
@@ -138,6 +187,8 @@ class RowLaw : protected CutRun {
   }
 
  private:
+  // Twice what mass_about and a normaliser of float32 terms may be off by.
+  static constexpr double about = 0x1p-10;
   static constexpr std::size_t lanes_bytes = 64;  // of a stretch
   static constexpr std::size_t most_stretches = block_length(DType::float32) / stretch_length;
 
@@ -154,22 +205,12 @@ class RowLaw : protected CutRun {
     row.valid &= row.max > -infinity;
   }
 
-  // `total`: that of all masses, where the blocks have been read.
-  void cut_row(const Source& s, Row& row, double total, int threads, Scratch& scratch) {
-    if (total > 0) {
-      row.largest.resize(blocks_);
-      for (std::size_t b = 0; b < blocks_; ++b) row.largest[b] = row.parts[b].max;
-    }
-    find(s, row.filter, row.temperature, row.largest, threads, row.kept, scratch, total);
-    if (interrupted_ || (total > 0 && !row.cut())) return;
-    row.summed = sums_tell(row);
-    if (row.summed) return;
-    if (!row.listed() && row.cut()) list_few(s, row, threads, scratch);
-    if (row.listed()) return weigh_list(row);
-    double max = NAN;
-    read_blocks(s, row, false, max, threads, scratch);
-    if (!interrupted_) weigh(row);
+  double mass_about(const Source& s, std::size_t start, std::size_t n, double max, double rate, double limit,
+                    Scratch& scratch) const {
+    const Piece p = piece(s, start, n, scratch);
+    return k_.mass_about[p.staged](p.x, n, max, rate, limit);
   }
+
   // Whether the filter's sums of the blocks are all that is to be known: next to one class that has most of the mass,
   // they say too little of the others.
   static bool sums_tell(Row& row) {

@@ -12,7 +12,9 @@ namespace {
 class SampleRun : RowLaw {
  public:
   SampleRun(const ConstView& x, const Sampling& sampling, const Exec& exec)
-      : RowLaw(x.dtype, x.shape, exec), sampling_(sampling) {}
+      : RowLaw(x.dtype, x.shape, exec), sampling_(sampling), all_draws_(sampling.replace ? sampling.size : 0) {
+    std::iota(all_draws_.begin(), all_draws_.end(), std::uint32_t{0});
+  }
   void run(const ConstView& x, const RowOptions& o);
 
  private:
@@ -22,69 +24,85 @@ class SampleRun : RowLaw {
     return draws;
   }
 
-  // Where draws [first, last) of the row fall; first is even.
-  void fall(const Source& s, const Row& row, std::size_t first, std::size_t last, std::span<Place> places) const {
-    const Draws draws = draws_of(s);
-    for (std::size_t d = first; d < last; d += 2) {
-      const Bits bits = random_bits(draws, Purpose::sample, static_cast<std::uint32_t>(d / 2));
-      places[d] = place(row.ends, unit(bits.at[0]));
-      if (d + 1 < last) places[d + 1] = place(row.ends, unit(bits.at[1]));
+  // Some draws of a row, ascending, by random bits of a purpose.
+  struct Some {
+    std::span<const std::uint32_t> draws;
+    Purpose purpose;
+  };
+  // Where those of [first, last) fall.
+  void fall(const Source& s, const Row& row, const Some& some, std::size_t first, std::size_t last,
+            std::span<Place> places) const {
+    Bits bits;
+    for (std::size_t i = first; i < last; ++i) {
+      const std::uint32_t d = some.draws[i];
+      if (i == first || d / 2 != some.draws[i - 1] / 2) bits = random_bits(draws_of(s), some.purpose, d / 2);
+      places[i] = place(row.ends, unit(bits.at[d % 2]));
     }
   }
-  // The row's draws, in the order of the blocks that they fall into.
+  // In the order of the blocks that they fall into.
   struct Sorted {
     std::vector<Place> places;
     std::vector<std::uint32_t> starts, order;
   };
-  Sorted sorted(const Source& s, const Row& row, int threads) {
-    const std::size_t size = sampling_.size;
+  Sorted sorted(const Source& s, const Row& row, const Some& some, int threads) {
+    const std::size_t size = some.draws.size();
     Sorted to{std::vector<Place>(size), std::vector<std::uint32_t>(blocks_ + 1), std::vector<std::uint32_t>(size)};
     if (threads > 1 && size > handful)
       spread_runs(size, handful, threads,
-                  [&](std::size_t first, std::size_t last, Scratch&) { fall(s, row, first, last, to.places); });
+                  [&](std::size_t first, std::size_t last, Scratch&) { fall(s, row, some, first, last, to.places); });
     else
-      fall(s, row, 0, size, to.places);
+      fall(s, row, some, 0, size, to.places);
     for (const Place& at : to.places) ++to.starts[at.part];
     std::exclusive_scan(to.starts.begin(), to.starts.end(), to.starts.begin(), std::uint32_t{0});
-    for (std::size_t d = 0; d < sampling_.size; ++d)
-      to.order[to.starts[to.places[d].part]++] = static_cast<std::uint32_t>(d);
+    for (std::size_t i = 0; i < size; ++i) to.order[to.starts[to.places[i].part]++] = static_cast<std::uint32_t>(i);
     return to;
   }
-  void resolve_block(const Source& s, const Row& row, const Sorted& from, std::size_t block, std::int64_t* ids,
-                     Scratch& scratch) const {
+  void resolve_block(const Source& s, const Row& row, const Some& some, const Sorted& from, std::size_t block,
+                     std::int64_t* ids, Scratch& scratch) const {
     const std::size_t end = from.starts[block];
     for (std::size_t first = block == 0 ? 0 : from.starts[block - 1]; first < end; first += handful) {
       Fallen fallen;
       fallen.count = std::min(handful, end - first);
       for (std::size_t i = 0; i < fallen.count; ++i) {
-        fallen.draw[i] = from.order[first + i];
-        fallen.share[i] = from.places[fallen.draw[i]].share;
+        const std::uint32_t at = from.order[first + i];
+        fallen.draw[i] = some.draws[at], fallen.share[i] = from.places[at].share;
       }
       resolve(s, row, block, fallen, ids, scratch);
     }
   }
-  void draw(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
+  void draw_some(const Source& s, const Row& row, const Some& some, std::int64_t* ids, int threads, Scratch& scratch) {
     if (row.listed()) {
-      std::vector<Place> places(sampling_.size);
-      fall(s, row, 0, places.size(), places);
-      for (std::size_t d = 0; d < places.size(); ++d) ids[d] = row.kept.entries[places[d].part].index;
+      std::vector<Place> places(some.draws.size());
+      fall(s, row, some, 0, places.size(), places);
+      for (std::size_t i = 0; i < places.size(); ++i) ids[some.draws[i]] = row.kept.entries[places[i].part].index;
       return;
     }
-    if (sampling_.size == 1) {
+    if (some.draws.size() == 1) {
       Place at;
-      fall(s, row, 0, 1, {&at, 1});
+      fall(s, row, some, 0, 1, {&at, 1});
       Fallen one;
-      one.count = 1, one.draw[0] = 0, one.share[0] = at.share;
+      one.count = 1, one.draw[0] = some.draws[0], one.share[0] = at.share;
       return resolve(s, row, at.part, one, ids, scratch);
     }
-    const Sorted draws = sorted(s, row, threads);
+    const Sorted from = sorted(s, row, some, threads);
     if (threads > 1 && interrupted_) return;
     if (threads == 1) {
-      for (std::size_t b = 0; b < blocks_; ++b) resolve_block(s, row, draws, b, ids, scratch);
+      for (std::size_t b = 0; b < blocks_; ++b) resolve_block(s, row, some, from, b, ids, scratch);
     } else {
       spread(blocks_, std::max<std::size_t>(1, blocks_ / 16), threads,
-             [&](std::size_t b, Scratch& own) { resolve_block(s, row, draws, b, ids, own); });
+             [&](std::size_t b, Scratch& own) { resolve_block(s, row, some, from, b, ids, own); });
     }
+  }
+  void draw(const Source& s, Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
+    draw_some(s, row, {all_draws_, Purpose::sample}, ids, threads, scratch);
+    if (!row.pending || interrupted_) return;
+    const bool one = sampling_.size == 1 && sampling_.log_prob == nullptr;
+    if (one && keeps(s, row, ids[0], threads, scratch) == true) return;
+    cut_row(s, row, threads, scratch);
+    std::vector<std::uint32_t> lost;
+    for (const std::uint32_t d : all_draws_)
+      if (!row.kept.cut.keeps(logit(s, ids[d]), ids[d])) lost.push_back(d);
+    if (!lost.empty() && !interrupted_) draw_some(s, row, {lost, Purpose::again}, ids, threads, scratch);
   }
 
   // Without replacement: the largest of (z - max) / T + Gumbel noise.  Noise g > `least` has E = e^-g < e^-least, and
@@ -175,10 +193,12 @@ class SampleRun : RowLaw {
     row.temperature = of(sampling_.temperature, 1.0);
     const Filters& f = sampling_.filters;
     row.filter = {of(f.top_k, std::int64_t{0}), of(f.top_p, 1.0), of(f.min_p, 0.0)};
+    row.pending = sampling_.replace && row.filter.tries(static_cast<std::int64_t>(n_));
   }
 
   static constexpr double most_noise = 46;  // 65 log 2 and more
   const Sampling& sampling_;
+  std::vector<std::uint32_t> all_draws_;
 };
 
 void SampleRun::run(const ConstView& x, const RowOptions& o) {

@@ -126,6 +126,8 @@ struct DTypeKernels {
   MassFrom (*mass_from)(Bytes staged, const double* mass, std::size_t n, double least);
   // Sums of masses, of all and from a limit up: of float32 good to 2^-34 + |max rate| 2^-53.
   MassSums (*mass_sums[2])(Bytes x, std::size_t n, double max, double rate, double limit);
+  // Sum of e^((x - max) rate) of elements from a finite limit up, to 2^-11.
+  double (*mass_about[2])(Bytes x, std::size_t n, double max, double rate, double limit);
   void (*keep_from[2])(Bytes x, std::size_t n, double limit, OutBytes y, bool stream);  // below the limit -inf
   void (*put)(double value, OutBytes y);  // one element, rounded to the dtype
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of a row's logits: the largest of each stretch, masses in float64, and what a cut leaves.
+#include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include "kernels/fill.hpp"
@@ -107,6 +109,31 @@ static MassSums mass_sums(Bytes x, std::size_t n, double max, double rate, doubl
   return {fold(all[0], all[1]).value(), fold(above[0], above[1]).value()};
 }
 
+struct MassAbout {
+  double max, rate;
+  template <class V>
+  VM_MEMBER V operator()(V x) const {
+    using F = typename V::scalar;
+    return ScaledExp<V>(splat<V>(0)).brief((x - splat<V>(static_cast<F>(max))) * splat<V>(static_cast<F>(rate)));
+  }
+};
+
+template <class In>
+static double mass_about(Bytes x, std::size_t n, double max, double rate, double limit) {
+  using B = Batch<wide<compute_t<In>>>;
+  using F = typename B::scalar;
+  const MassAbout of{max, std::min<double>(rate, std::numeric_limits<F>::max())};
+  B sum = splat<B>(0);
+  for (std::size_t i = 0; i < n; i += B::lanes) {
+    const std::size_t left = n - i < B::lanes ? n - i : std::size_t{B::lanes};
+    const B v = load_up_to<B>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
+    sum = add_where(not_less(v, splat<B>(static_cast<F>(limit))), sum, through(of, v));
+  }
+  double all = 0;
+  for (const F each : Lanes<B>(sum).at) all += each;
+  return all;
+}
+
 template <class F>
 static MassFrom mass_from(Bytes x, const double* mass, std::size_t n, double least) {
   constexpr std::size_t lanes = 2 * F64::lanes;
@@ -179,6 +206,7 @@ void fill_select(Kernels& k) {
     to.mark_between[0] = mark_between<T>, to.mark_between[1] = mark_between<F>;
     to.masses = masses<F>, to.mass_from = mass_from<F>;
     to.mass_sums[0] = mass_sums<T>, to.mass_sums[1] = mass_sums<F>;
+    to.mass_about[0] = mass_about<T>, to.mass_about[1] = mass_about<F>;
     to.keep_from[0] = keep_from<T, T>, to.keep_from[1] = keep_from<F, T>;
   });
 }

@@ -95,6 +95,7 @@ VM_INLINE P32 select_piece(__mmask16 m, P32 yes, P32 no) { return {_mm512_mask_m
 VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mov_pd(no.v, m, yes.v)}; }
 VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
+VM_INLINE P32 add_where_piece(__mmask16 m, P32 a, P32 b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
 VM_INLINE P64 add_where_piece(__mmask8 m, P64 a, P64 b) { return {_mm512_mask_add_pd(a.v, m, a.v, b.v)}; }
 #define VM_ADD_WHERE
 

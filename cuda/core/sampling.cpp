@@ -124,16 +124,23 @@ void sample(const ConstView& x, const Sampling& sampling, const RowOptions& o, c
   a.ids = sampling.ids, a.log_prob = sampling.log_prob, a.valid = sampling.valid;
   if (count == 0 || a.size == 0) return;
   const bool plain = rows.dense(a.x) && !rows.options_given();
+  const Workspace<TilePart> parts(count * tiles, exec.stream, op);
+  const Workspace<double> ends(count * tiles, exec.stream, op);
+  const Workspace<DrawnRow> drawn(count, exec.stream, op);
+  a.parts = parts.data(), a.ends = ends.data(), a.rows = drawn.data();
+  if (sampling.replace && f.top_p != nullptr) {
+    SampleOperands whole = a;
+    whole.log_prob = nullptr, whole.valid = nullptr;
+    sample_rows(x.dtype, plain, whole, exec.stream);
+    sample(x.dtype, plain, whole, exec.stream);
+    a.tried = true, a.top_k = f.top_k, a.top_p = f.top_p;
+  }
   CutOperands to_cut{a};
   to_cut.temperature = sampling.temperature;
   std::optional<RowCuts> cuts;
   const bool filtered = f.top_k != nullptr || f.top_p != nullptr || f.min_p != nullptr;
   if (a.shape.n > 0 && (filtered || !sampling.replace)) cuts.emplace(x.dtype, plain, to_cut, f, op, exec.stream);
   a.cuts = filtered ? to_cut.cuts : nullptr, a.bests = to_cut.bests;
-  const Workspace<TilePart> parts(count * tiles, exec.stream, op);
-  const Workspace<double> ends(count * tiles, exec.stream, op);
-  const Workspace<DrawnRow> drawn(count, exec.stream, op);
-  a.parts = parts.data(), a.ends = ends.data(), a.rows = drawn.data();
   sample_rows(x.dtype, plain, a, exec.stream);
   sampling.replace ? sample(x.dtype, plain, a, exec.stream) : draw_unique(x.dtype, a, op, exec.stream);
 }

@@ -13,8 +13,8 @@ constexpr unsigned tile_threads = 128, draw_threads = 128, noise_threads = 256;
 VM_INLINE Draws draws_of(const SampleOperands& a, std::int64_t row) {
   return {a.draws.seed, a.draws.step, a.draws.row + static_cast<std::uint64_t>(row)};
 }
-VM_INLINE double uniform(const SampleOperands& a, std::int64_t row, std::int64_t draw) {
-  const Bits bits = random_bits(draws_of(a, row), Purpose::sample, static_cast<std::uint32_t>(draw / 2));
+VM_INLINE double uniform(const SampleOperands& a, std::int64_t row, std::int64_t draw, Purpose purpose) {
+  const Bits bits = random_bits(draws_of(a, row), purpose, static_cast<std::uint32_t>(draw / 2));
   return unit(draw % 2 == 0 ? bits.at[0] : bits.at[1]);  // an index would put them into local memory
 }
 
@@ -296,6 +296,11 @@ VM_INLINE int find_largest(const Tile& x, double largest) {
   return warp_min(first);
 }
 
+template <class T>
+VM_INLINE double logit(const SampleOperands& a, std::int64_t row, std::int64_t id) {
+  return static_cast<double>(Staged<T>(a, row, true).number_at(id).piece[0].v);
+}
+
 // By one thread: what is told of a draw.
 template <class T>
 VM_INLINE void put(const SampleOperands& a, std::int64_t d, std::int64_t id) {
@@ -305,8 +310,7 @@ VM_INLINE void put(const SampleOperands& a, std::int64_t d, std::int64_t id) {
   if (a.valid != nullptr) a.valid[d] = id >= 0;
   if (a.log_prob == nullptr) return;
   double log_prob = id < 0 ? __builtin_nan("") : 0;
-  if (id >= 0 && !row.certain())
-    log_prob = gap(row, static_cast<double>(Staged<T>(a, r, true).number_at(id).piece[0].v)) - row.log;
+  if (id >= 0 && !row.certain()) log_prob = gap(row, logit<T>(a, r, id)) - row.log;
   a.log_prob[d] = log_prob;
 }
 
@@ -317,10 +321,12 @@ draw_kernel(VM_PARAMETER SampleOperands a) {
   for (std::int64_t d = global_warp(); d < a.shape.count * a.size; d += global_warps()) {
     const std::int64_t r = d / a.size;
     const DrawnRow& row = a.rows[r];
-    std::int64_t id = -1;
-    if (row.valid) {
-      const Place at =
-          row.certain() ? Place{row.where, 0} : place(a.ends + r * a.tiles, a.tiles, uniform(a, r, d % a.size));
+    const bool tried = a.tried && row.valid && a.tries(r);
+    std::int64_t id = tried ? a.ids[d] : -1;
+    if (row.valid && !(tried && a.cuts[r].keeps(logit<T>(a, r, id), id))) {
+      const Purpose purpose = tried ? Purpose::again : Purpose::sample;
+      const Place at = row.certain() ? Place{row.where, 0}
+                                     : place(a.ends + r * a.tiles, a.tiles, uniform(a, r, d % a.size, purpose));
       with_tile<T, altered, plain>(a, r, at.tile, [&](const auto& x, bool) {
         const TilePart& part = a.parts[r * a.tiles + at.tile];
         id =

@@ -19,7 +19,10 @@ struct DrawnRow {
 // Arrays are dense; those of parameters may be null.
 struct SampleOperands : RowOperands {
   const double* row_temperature = nullptr;  // of each row
+  const std::int64_t* top_k = nullptr;
+  const double* top_p = nullptr;
   const Cut* cuts = nullptr;
+  bool tried = false;  // ids are draws without the filter, which stay where the cut keeps them if the filter tries
   const Entry* bests = nullptr;  // of each tile, then of each row; needed with cuts and without replacement
   Draws draws = {};
   std::int64_t size = 0, tiles = 0;
@@ -32,6 +35,9 @@ struct SampleOperands : RowOperands {
   std::uint8_t* valid = nullptr;
   VM_SHARED double temperature_of(std::int64_t row) const {
     return row_temperature == nullptr ? 1 : row_temperature[row];
+  }
+  VM_SHARED bool tries(std::int64_t row) const {
+    return Filter{top_k == nullptr ? 0 : top_k[row], top_p == nullptr ? 1 : top_p[row]}.tries(shape.n);
   }
   VM_SHARED bool altered() const { return row_temperature != nullptr || cuts != nullptr; }
 };

@@ -233,6 +233,9 @@ def sample(
     Special values: a class of probability 0 is never drawn. With +inf logits it is the first of them. A row with NaN,
     or with no class above -inf, gives -1, NaN for the log-probability and False, and leaves other rows alone.
 
+    With `top_p` of at least 0.5 and without `top_k`, a draw is made without the filters first, and again under them if
+    they do not keep it.
+
     The same seed gives the same draws for any number of threads, batch around a row, memory layout and instruction set;
     a larger `size` goes on where a smaller one ends.
 
