@@ -253,6 +253,19 @@ def test_filtered_draws_are_those_of_what_masks_leave(wide_dtype: Any) -> None:
         np.testing.assert_array_equal(vastmax.sample(x, 500, seed=3, **{filtered: value}), want)
 
 
+def test_top_p_changes_only_the_draws_that_it_forbids(wide_dtype: Any) -> None:
+    x = (np.random.default_rng(1).standard_normal((2, 9000)) * 3).astype(wide_dtype)
+    free, got = vastmax.sample(x, 500, seed=3), vastmax.sample(x, 500, seed=3, top_p=0.7)
+    kept = vastmax.top_p_mask_logits(x, 0.7) > -INF
+    stays = np.take_along_axis(kept, free, axis=1)
+    assert 0.6 < stays.mean() < 0.8
+    np.testing.assert_array_equal(got[stays], free[stays])
+    assert np.take_along_axis(kept, got, axis=1).all()
+    mixed = vastmax.sample(x, 500, seed=3, top_p=[0.7, 0.3], top_k=[0, 50])
+    np.testing.assert_array_equal(mixed[0], got[0])
+    np.testing.assert_array_equal(mixed[1], vastmax.sample(x[1], 500, seed=3, row_offset=1, top_p=0.3, top_k=50))
+
+
 @pytest.mark.parametrize("options", [o for o in OPTIONS if o not in ("top_k", "min_p")])
 def test_special_rows_affect_only_themselves(wide_dtype: Any, options: str) -> None:
     n = 3000

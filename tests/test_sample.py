@@ -449,6 +449,23 @@ def test_one_draw_is_the_first_of_many(shape: tuple[int, int], options: dict[str
             np.testing.assert_array_equal(alone, want)
 
 
+@pytest.mark.parametrize("digits", [9, 0], ids=["distinct", "ties"])
+def test_draws_at_the_border(digits: int, wide_dtype: Any) -> None:
+    """A share as large as what comes before the class that would be drawn, but for a few parts in 10^5 or 10^8."""
+    x = np.round(np.random.default_rng(12).standard_normal((400, 5000)) * 2, digits).astype(wide_dtype)
+    free = vastmax.sample(x, seed=4)
+    order = np.argsort(-x, axis=1, kind="stable")
+    mass = np.exp(np.take_along_axis(x, order, axis=1).astype(np.float64))
+    before = (np.cumsum(mass, axis=1) - mass) / mass.sum(axis=1, keepdims=True)
+    share = before[order == free[:, None]]
+    for nearly in (1 - 3e-5, 1 - 1e-8, 1 + 1e-8, 1 + 3e-5):
+        p = share * nearly
+        at = (p > 0.5) & (p < 1)
+        got = vastmax.sample(x, seed=4, top_p=np.where(at, p, 1))
+        assert at.sum() > 100
+        assert ((got == free) == (nearly > 1))[at].all()
+
+
 @pytest.mark.parametrize("chosen", FILTERS)
 def test_filters_do_not_depend_on_threads_batches_and_strides(chosen: str, dtype: Any) -> None:
     x = ROWS[:, :70_001].astype(dtype)

@@ -51,8 +51,8 @@ struct Filter {
   double top_p = 1, min_p = 0;
 
   VM_SHARED bool counts(std::int64_t n) const { return top_k > 0 && top_k < n; }
-  // Whether a draw is made without the filter first, and again under it only if it keeps another class: whether one
-  // class is kept takes less than which all are.
+  // Whether a draw is made without the filter first, and again under it only if it does not keep that: whether one
+  // class is kept takes less than which all are.  Of less than half of the mass, most draws would be made twice.
   VM_SHARED bool tries(std::int64_t n) const { return top_p >= 0.5 && top_p < 1 && !counts(n); }
 };
 

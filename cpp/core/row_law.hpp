@@ -101,15 +101,16 @@ class RowLaw : protected CutRun {
     const double z = logit(s, id), after = Top::next_above(dtype_, z);
     if (row.filter.min_p > 0 && z < least_of(row.max, row.filter.min_p, row.temperature)) return false;
     const auto at = static_cast<std::size_t>(id);
+    const double rate = 1 / row.temperature;
     std::mutex mutex;
-    double before = 0;
+    double before = 0;  // in any order of the parts: the bound holds for all
     each_part(threads, scratch, [&](std::size_t first, std::size_t last, Scratch& own) {
       double sum = 0;
       for (std::size_t b = first; b < last; ++b) {
         const Partial& part = row.parts[b];
         if (part.max < z) continue;
         const std::size_t start = b * block_, end = start + length(b), middle = std::clamp(at, start, end);
-        const double rate = 1 / row.temperature, unit = math().exp_difference(gap(row, part.max));
+        const double unit = math().exp_difference(gap(row, part.max));
         if (middle > start) sum += unit * mass_about(s, start, middle - start, part.max, rate, z, own);
         if (end > middle) sum += unit * mass_about(s, middle, end - middle, part.max, rate, after, own);
       }

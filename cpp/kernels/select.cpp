@@ -129,8 +129,9 @@ static double mass_about(Bytes x, std::size_t n, double max, double rate, double
     const B v = load_up_to<B>(x + i * sizeof(In), left, -Number<F>::infinity, type<In>);
     sum = add_where(not_less(v, splat<B>(static_cast<F>(limit))), sum, through(of, v));
   }
+  const Lanes<B> lanes(sum);
   double all = 0;
-  for (const F each : Lanes<B>(sum).at) all += each;
+  for (const F each : lanes.at) all += each;
   return all;
 }
 

@@ -129,11 +129,12 @@ void sample(const ConstView& x, const Sampling& sampling, const RowOptions& o, c
   const Workspace<DrawnRow> drawn(count, exec.stream, op);
   a.parts = parts.data(), a.ends = ends.data(), a.rows = drawn.data();
   if (sampling.replace && f.top_p != nullptr) {
+    a.top_k = f.top_k, a.top_p = f.top_p;
     SampleOperands whole = a;
-    whole.log_prob = nullptr, whole.valid = nullptr;
+    whole.pass = Pass::first, whole.log_prob = nullptr, whole.valid = nullptr;
     sample_rows(x.dtype, plain, whole, exec.stream);
     sample(x.dtype, plain, whole, exec.stream);
-    a.tried = true, a.top_k = f.top_k, a.top_p = f.top_p;
+    a.pass = Pass::second;
   }
   CutOperands to_cut{a};
   to_cut.temperature = sampling.temperature;

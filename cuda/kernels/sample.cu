@@ -125,6 +125,7 @@ template <class T, bool altered, bool plain>
 VM_KERNEL(tile_threads, sizeof(T) == 8 ? 2 : 3)
 tiles_kernel(VM_PARAMETER SampleOperands a) {
   for (std::int64_t t = global_warp(); t < a.shape.count * a.tiles; t += global_warps()) {
+    if (a.left_out(t / a.tiles)) continue;
     TilePart part{{-infinity, 0, 0, 0}, 1, 0};
     if (!altered || in_reach<compute_t<T>>(a, t))
       with_tile<T, altered, plain>(a, t / a.tiles, t % a.tiles, [&](const auto& x, bool seen) { part = x.part(seen); });
@@ -217,8 +218,9 @@ class Row {
 template <class F, bool by_block>
 VM_KERNEL(virtual_threads, 1)
 finish_kernel(VM_PARAMETER SampleOperands a) {
-  Team<by_block>::each_row(
-      a.shape.count, [&](std::int64_t row) { Row<F, by_block>(a, row).finish(a.ends + row * a.tiles, a.rows[row]); });
+  Team<by_block>::each_row(a.shape.count, [&](std::int64_t row) {
+    if (!a.left_out(row)) Row<F, by_block>(a, row).finish(a.ends + row * a.tiles, a.rows[row]);
+  });
 }
 
 // Which tile a number in [0, 1) falls into, and how far.
@@ -320,8 +322,9 @@ VM_KERNEL(draw_threads, 2)
 draw_kernel(VM_PARAMETER SampleOperands a) {
   for (std::int64_t d = global_warp(); d < a.shape.count * a.size; d += global_warps()) {
     const std::int64_t r = d / a.size;
+    if (a.left_out(r)) continue;
     const DrawnRow& row = a.rows[r];
-    const bool tried = a.tried && row.valid && a.tries(r);
+    const bool tried = a.pass == Pass::second && row.valid && a.tries(r);
     std::int64_t id = tried ? a.ids[d] : -1;
     if (row.valid && !(tried && a.cuts[r].keeps(logit<T>(a, r, id), id))) {
       const Purpose purpose = tried ? Purpose::again : Purpose::sample;

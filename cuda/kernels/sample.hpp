@@ -16,13 +16,17 @@ struct DrawnRow {
   VM_SHARED bool certain() const { return max == infinity || temperature == 0; }
 };
 
+// With a filter that has draws tried without it there are two passes: the first, of the rows whose filter tries, leaves
+// ids; the second keeps those that the cut keeps.
+enum class Pass : std::uint8_t { only, first, second };
+
 // Arrays are dense; those of parameters may be null.
 struct SampleOperands : RowOperands {
   const double* row_temperature = nullptr;  // of each row
   const std::int64_t* top_k = nullptr;
   const double* top_p = nullptr;
   const Cut* cuts = nullptr;
-  bool tried = false;  // ids are draws without the filter, which stay where the cut keeps them if the filter tries
+  Pass pass = Pass::only;
   const Entry* bests = nullptr;  // of each tile, then of each row; needed with cuts and without replacement
   Draws draws = {};
   std::int64_t size = 0, tiles = 0;
@@ -39,6 +43,7 @@ struct SampleOperands : RowOperands {
   VM_SHARED bool tries(std::int64_t row) const {
     return Filter{top_k == nullptr ? 0 : top_k[row], top_p == nullptr ? 1 : top_p[row]}.tries(shape.n);
   }
+  VM_SHARED bool left_out(std::int64_t row) const { return pass == Pass::first && !tries(row); }
   VM_SHARED bool altered() const { return row_temperature != nullptr || cuts != nullptr; }
 };
 void sample_rows(DType, bool plain, const SampleOperands&, const Stream&);  // parts, ends, rows
