@@ -36,8 +36,8 @@ struct RowMath {
     const auto e = ScaledExp<V>(splat<V>(static_cast<F>(ref))).parts(splat<V>(static_cast<F>(max)));
     const V one = splat<V>(1), sum = fma(e.slope, e.r, one);
     const V error = fma(e.slope, e.r, one - sum);
-    return {static_cast<double>(Lanes<V>(shift_exponent(one, e.rounded)).at[0]),
-            static_cast<double>(Lanes<V>(sum).at[0]), static_cast<double>(Lanes<V>(error).at[0])};
+    return {static_cast<double>(Lanes<V>(power_of_two(e.rounded)).at[0]), static_cast<double>(Lanes<V>(sum).at[0]),
+            static_cast<double>(Lanes<V>(error).at[0])};
   }
 };
 

@@ -26,7 +26,7 @@ struct Softcap {
     const auto e = ScaledExp<V>(splat<V>(0)).parts(exponent);
     const V lost = keep(product < splat<V>(most), fma(a, inverse_low, fma(a, inverse, negate(product))));
     const V p = e.r * e.slope;
-    return {shift_exponent(one, e.rounded), nfma(lost, one + p, p)};
+    return {power_of_two(e.rounded), nfma(lost, one + p, p)};
   }
   VM_MEMBER V operator()(V x) const {
     const Parts e = parts(x);

@@ -16,6 +16,7 @@ struct Number<float> {
   static constexpr float ln2_high = 0x1.62e43p-1f, ln2_low = -0x1.05c61p-29f;
   static constexpr float integer =
       0x1.8p23f;  // adding it rounds to an integer and leaves that in the low mantissa bits
+  static constexpr float exponent = integer + 127;  // the same, biased: what power_of_two takes
   static constexpr float infinity = __builtin_inff(), nan = __builtin_nanf("");
   static constexpr float span = 92;        // exponents of scaled exponentials reach this far down
   static constexpr float least = -104.5f;  // e^x is below half of the smallest subnormal
@@ -27,6 +28,7 @@ struct Number<double> {
   static constexpr double log2e = 0x1.71547652b82fep+0;
   static constexpr double ln2_high = 0x1.62e42fefa39efp-1, ln2_low = 0x1.abc9e3b39803fp-56;
   static constexpr double integer = 0x1.8p52;
+  static constexpr double exponent = integer + 1023;
   static constexpr double infinity = __builtin_inf(), nan = __builtin_nan("");
   static constexpr double span = 980;
   static constexpr double least = -746.0;
@@ -54,7 +56,7 @@ VM_INLINE void two_sum(V& sum, V& lost, V v) {
 // below 1/2.
 template <class V>
 struct Reduced {
-  V k, r, rounded;  // `rounded` carries k - ref in its low bits, for shift_exponent
+  V k, r, rounded;  // `rounded` carries k - ref in its low bits, for shift_exponent or power_of_two
 };
 template <class V>
 VM_INLINE Reduced<V> reduce(V x, V bias) {
@@ -67,50 +69,55 @@ VM_INLINE Reduced<V> reduce(V x, V bias) {
 // x -> e^x 2^-ref for |x| <= 4096, x up to (ref + span) ln 2, and x down to -inf.
 //
 // x itself is reduced, never x - max: the rounding of that subtraction costs up to |x - max| ULP.  An integer `ref`
-// scales exactly.
+// scales exactly.  The power of two is multiplied, not added to the exponent: the bits of a NaN must stay those of one.
 template <class V>
 struct ScaledExp {
   using F = typename V::scalar;
-  V bias;
+  V bias, bias_of_shift;  // for power_of_two, for shift_exponent
 
-  VM_MEMBER explicit ScaledExp(V ref) : bias(splat<V>(Number<F>::integer) - ref) {}
+  VM_MEMBER explicit ScaledExp(V ref)
+      : bias(splat<V>(Number<F>::exponent) - ref), bias_of_shift(splat<V>(Number<F>::integer) - ref) {}
 
   // e^r = 1 + r slope(r) where x = k ln 2 + r; about 2^-25 (2^-54) off in r slope(r)
   struct Parts {
     V r, slope, rounded;
   };
-  VM_MEMBER Parts parts(V x) const {
+  VM_MEMBER Parts parts(V x) const { return parts(x, bias); }
+  VM_MEMBER static Parts parts(V x, V bias) {
     const Reduced<V> at = reduce(x, bias);
     const V r = nfma(at.k, splat<V>(Number<F>::ln2_low), at.r);
     return {r, fma(polynomial<typename Coefficients<F>::exp_tail>(r), r, splat<V>(1)), at.rounded};
   }
   // What is below 2^-span counts as 0: it is less than 2^-155 (2^-1480) of the row's largest term.  NaN is not below.
-  VM_MEMBER static auto counts(V rounded) { return not_less(rounded, splat<V>(Number<F>::integer - Number<F>::span)); }
+  VM_MEMBER static auto counts(V rounded, F zero = Number<F>::exponent) {
+    return not_less(rounded, splat<V>(zero - Number<F>::span));
+  }
   VM_MEMBER V operator()(V x) const {
     const Parts e = parts(x);
-    return shift_exponent_where(counts(e.rounded), fma(e.slope, e.r, splat<V>(1)), e.rounded);
+    return multiply_where(counts(e.rounded), fma(e.slope, e.r, splat<V>(1)), power_of_two(e.rounded));
   }
 
   // e^x scale (1 + correction), taken down from the head room: the rounding of scale and of 1 + r slope(r) never
-  // happens.
+  // happens.  A NaN is in `slope`, so the bits of scale may be shifted.
   VM_MEMBER V times(V x, V scale, V correction) const {
-    const Parts e = parts(x);
+    const Parts e = parts(x, bias_of_shift);
     const V unit = shift_exponent(scale, e.rounded);
-    return keep(counts(e.rounded), fma(fma(e.slope, e.r, correction), unit, unit) * splat<V>(Number<F>::unlift));
+    return keep(counts(e.rounded, Number<F>::integer),
+                fma(fma(e.slope, e.r, correction), unit, unit) * splat<V>(Number<F>::unlift));
   }
 
   // e^x to 2^-34 in float64, for sums with a bound: half of the exponent, squared, saves a step of the polynomial
   VM_MEMBER V close(V x) const {
     const Reduced<V> at = reduce(x, bias);
     const V half = fma(polynomial<typename Coefficients<F>::exp_close>(at.r), at.r, splat<V>(1));
-    return shift_exponent_where(counts(at.rounded), half * half, at.rounded);
+    return multiply_where(counts(at.rounded), half * half, power_of_two(at.rounded));
   }
 
   // e^x to 2^-13, for results that are rounded to 16 bits
   VM_MEMBER V brief(V x) const {
     const Reduced<V> at = reduce(x, bias);
     const V e = fma(polynomial<Coefficients<float>::exp_short>(at.r), at.r, splat<V>(1));
-    return shift_exponent_where(counts(at.rounded), e, at.rounded);
+    return multiply_where(counts(at.rounded), e, power_of_two(at.rounded));
   }
 };
 

@@ -61,17 +61,12 @@ VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
   return {
       _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
 }
-// The same where m, else +0: one masked instruction.
-VM_INLINE P32 shift_exponent_where_piece(__mmask16 m, P32 a, P32 b) {
-  return {_mm512_castsi512_ps(
-      _mm512_maskz_add_epi32(m, _mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(b.v), 23)))};
+VM_INLINE P32 power_of_two_piece(P32 a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
 }
-VM_INLINE P64 shift_exponent_where_piece(__mmask8 m, P64 a, P64 b) {
-  return {_mm512_castsi512_pd(
-      _mm512_maskz_add_epi64(m, _mm512_castpd_si512(a.v), _mm512_slli_epi64(_mm512_castpd_si512(b.v), 52)))};
+VM_INLINE P64 power_of_two_piece(P64 a) {
+  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52))};
 }
-#define VM_SHIFT_EXPONENT_WHERE
-
 VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
   const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x3f3504f3));
   return {_mm512_cvtepi32_ps(_mm512_srai_epi32(above, 23))};
@@ -95,6 +90,9 @@ VM_INLINE P32 select_piece(__mmask16 m, P32 yes, P32 no) { return {_mm512_mask_m
 VM_INLINE P64 select_piece(__mmask8 m, P64 yes, P64 no) { return {_mm512_mask_mov_pd(no.v, m, yes.v)}; }
 VM_INLINE P32 keep_piece(__mmask16 m, P32 a) { return {_mm512_maskz_mov_ps(m, a.v)}; }
 VM_INLINE P64 keep_piece(__mmask8 m, P64 a) { return {_mm512_maskz_mov_pd(m, a.v)}; }
+VM_INLINE P32 multiply_where_piece(__mmask16 m, P32 a, P32 b) { return {_mm512_maskz_mul_ps(m, a.v, b.v)}; }
+VM_INLINE P64 multiply_where_piece(__mmask8 m, P64 a, P64 b) { return {_mm512_maskz_mul_pd(m, a.v, b.v)}; }
+#define VM_MULTIPLY_WHERE
 VM_INLINE P32 add_where_piece(__mmask16 m, P32 a, P32 b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
 VM_INLINE P64 add_where_piece(__mmask8 m, P64 a, P64 b) { return {_mm512_mask_add_pd(a.v, m, a.v, b.v)}; }
 #define VM_ADD_WHERE

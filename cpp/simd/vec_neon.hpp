@@ -62,6 +62,8 @@ VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
 VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
   return {vreinterpretq_f64_s64(vaddq_s64(vreinterpretq_s64_f64(a.v), vshlq_n_s64(vreinterpretq_s64_f64(b.v), 52)))};
 }
+VM_INLINE P32 power_of_two_piece(P32 a) { return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(a.v), 23))}; }
+VM_INLINE P64 power_of_two_piece(P64 a) { return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(a.v), 52))}; }
 VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
   return {vcvtq_f32_s32(vshrq_n_s32(vsubq_s32(vreinterpretq_s32_f32(a.v), vdupq_n_s32(0x3f3504f3)), 23))};
 }

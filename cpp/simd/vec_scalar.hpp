@@ -79,6 +79,8 @@ VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {
 VM_INLINE P64 shift_exponent_piece(P64 a, P64 b) {
   return {bit_cast<double>(bit_cast<std::uint64_t>(a.v) + (bit_cast<std::uint64_t>(b.v) << 52))};
 }
+VM_INLINE P32 power_of_two_piece(P32 a) { return {bit_cast<float>(bit_cast<std::uint32_t>(a.v) << 23)}; }
+VM_INLINE P64 power_of_two_piece(P64 a) { return {bit_cast<double>(bit_cast<std::uint64_t>(a.v) << 52)}; }
 VM_INLINE P32 exponent_sqrt2_piece(P32 a) {
   return {static_cast<float>(static_cast<std::int32_t>(bit_cast<std::uint32_t>(a.v) - 0x3f3504f3u) >> 23)};
 }

@@ -114,6 +114,7 @@ VM_LIFT3(nfma)            // c - a b, rounded once
 VM_LIFT1(Wide, abs)
 VM_LIFT1(Wide, negate)
 VM_LIFT2(Wide, shift_exponent, shift_exponent)  // a times 2^j, where j is the integer in the low mantissa bits of b
+VM_LIFT1(Wide, power_of_two)  // 2^j, where j and the bias of exponents are the integer in the low mantissa bits
 VM_LIFT2(Mask, operator<, less)
 VM_LIFT2(Mask, operator==, equal)
 VM_LIFT2(Mask, not_less, not_less)  // true for NaN
@@ -141,15 +142,15 @@ VM_INLINE Wide<P, K> keep(Mask<P, K> m, Wide<P, K> a) {
   VM_EACH(i) out.piece[i] = keep_piece(m.piece[i], a.piece[i]);
   return out;
 }
-// keep(m, shift_exponent(a, b))
+// keep(m, a * b)
 template <class P, int K>
-VM_INLINE Wide<P, K> shift_exponent_where(Mask<P, K> m, Wide<P, K> a, Wide<P, K> b) {
-#ifdef VM_SHIFT_EXPONENT_WHERE
+VM_INLINE Wide<P, K> multiply_where(Mask<P, K> m, Wide<P, K> a, Wide<P, K> b) {
+#ifdef VM_MULTIPLY_WHERE
   Wide<P, K> out;
-  VM_EACH(i) out.piece[i] = shift_exponent_where_piece(m.piece[i], a.piece[i], b.piece[i]);
+  VM_EACH(i) out.piece[i] = multiply_where_piece(m.piece[i], a.piece[i], b.piece[i]);
   return out;
 #else
-  return keep(m, shift_exponent(a, b));
+  return keep(m, a * b);
 #endif
 }
 // a + keep(m, b)
