@@ -327,10 +327,14 @@ def log_softmax_backward(g: Any, y: Any) -> tuple[Exact, F64]:
 # Element-wise ops
 
 
-def softplus(x: Any) -> Exact:
+def _minus_magnitude(x: F64, beta: float) -> Pair:
+    return _mul((-np.abs(x), np.zeros_like(x)), (np.full_like(x, beta), np.zeros_like(x)))
+
+
+def softplus(x: Any, beta: float = 1.0) -> Exact:
     x = np.asarray(x, np.float64)
     with np.errstate(all="ignore"):
-        log = _log1p(_exp((-np.abs(x), np.zeros_like(x))))
+        log = _log1p(_exp(_minus_magnitude(x, beta))).over(beta)
         hi, lo = _where(x > 0, _add((np.maximum(x, 0.0), np.zeros_like(x)), _plain(log)), (log.hi, log.lo))
         out = Exact(hi, lo, np.where(x > 0, 0, log.exp))
         return _at_infinities(out, x, 0.0, np.inf)
@@ -341,10 +345,10 @@ def log_sigmoid(x: Any) -> Exact:
     return Exact(-out.hi, -out.lo, out.exp)
 
 
-def sigmoid(x: Any) -> Exact:
+def sigmoid(x: Any, beta: float = 1.0) -> Exact:
     x = np.asarray(x, np.float64)
     with np.errstate(all="ignore"):
-        e = _exp((-np.abs(x), np.zeros_like(x)))
+        e = _exp(_minus_magnitude(x, beta))
         one = np.ones_like(x), np.zeros_like(x)
         hi, lo = _div(_where(x >= 0, one, (e.hi, e.lo)), _add(one, _plain(e)))
         return _at_infinities(Exact(hi, lo, np.where(x >= 0, 0, e.exp)), x, 0.0, 1.0)
@@ -524,6 +528,13 @@ def softplus_mp(x: float) -> Any:
     return mp.log1p(mp.exp(mp.mpf(float(x)))) if x < 0 else mp.mpf(float(x)) + mp.log1p(mp.exp(-mp.mpf(float(x))))
 
 
+def softplus_of_beta_mp(x: float, beta: float) -> tuple[Any, Any]:
+    """The value and its slope."""
+    with mp.workdps(60):
+        e = mp.exp(-abs(mp.mpf(x) * mp.mpf(beta)))
+        return max(mp.mpf(x), 0) + mp.log1p(e) / mp.mpf(beta), (1 if x >= 0 else e) / (1 + e)
+
+
 def sigmoid_mp(x: float) -> Any:
     e = mp.exp(-abs(mp.mpf(float(x))))
     return (1 if x >= 0 else e) / (1 + e)
@@ -537,3 +548,12 @@ def logit_mp(p: float) -> Any:
 def as_mp(value: Exact) -> Any:
     """One element as an mpmath number."""
     return mp.ldexp(mp.mpf(float(value.hi)) + mp.mpf(float(value.lo)), int(value.exp))
+
+
+def from_mp(values: list[Any]) -> Exact:
+    """Numbers of mpmath to 106 bits."""
+    with mp.workdps(60):
+        scaled = [mp.frexp(v) for v in values]
+        hi = [float(m) for m, _ in scaled]
+        lo = [float(m - h) for (m, _), h in zip(scaled, hi, strict=True)]
+    return Exact(np.array(hi), np.array(lo), np.array([int(e) for _, e in scaled], np.int64))

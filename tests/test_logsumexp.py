@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,38 @@ def test_temperature(dtype: Any, name: str, temperature: float) -> None:
     got = vastmax.logsumexp(inputs.row(name, dtype), temperature=temperature)
     exact = want(name, dtype, temperature)
     contracts.check_logsumexp(np.reshape(got, 1), exact, logits(name, dtype, temperature), hint=(name, temperature))
+
+
+def nearest_float32(q: Fraction) -> np.float32:
+    """Ties to even, by exact comparison with the two neighbours."""
+    if abs(q) >= Fraction(2) ** 128 - Fraction(2) ** 103:
+        return np.float32(np.inf if q > 0 else -np.inf)
+    near = np.float32(float(q))
+    around = [f for f in (np.nextafter(near, np.float32(s)) for s in (-np.inf, np.inf)) if np.isfinite(f)]
+    return min((near, *around), key=lambda f: (abs(Fraction(float(f)) - q), int(f.view(np.uint32)) & 1))
+
+
+@functools.cache
+def quotients() -> tuple[tuple[float, Any, Any], ...]:
+    """Temperatures, logits, quotients rounded once. For 1/8 of x, x / 0.1 is a tie but for the last bits of 0.1."""
+    rng = np.random.default_rng(46)
+    x = np.concatenate(
+        [rng.normal(size=150) * 80, 10.0 ** rng.uniform(-44, 38, 60), rng.integers(-(2**24), 2**24, 100)]
+    ).astype(np.float32)
+    exact = {}
+    for t in (0.1, 0.2, 0.05, 0.7, 0.3, 0.6, 1 / 3, 3.3, 1e-3, 1e10, 1e-30, 1e-44, 1e40, 1e300, 1e-320, 5e-324):
+        with np.errstate(over="ignore"):
+            exact[t] = np.array([nearest_float32(Fraction(float(v)) / Fraction(t)) for v in x])
+    return tuple((t, x, q) for t, q in exact.items())
+
+
+def test_a_temperature_divides_with_one_rounding() -> None:
+    """The logsumexp of one logit is the logit."""
+    for t, x, want_quotient in quotients():
+        got = vastmax.logsumexp(x[:, None], axis=1, temperature=t)
+        np.testing.assert_array_equal(got, want_quotient, err_msg=str(t))
+        per_row = vastmax.logsumexp(x[None, :], axis=0, temperature=np.full(x.size, t))
+        np.testing.assert_array_equal(per_row, want_quotient, err_msg=str(t))
 
 
 def test_temperature_per_row(dtype: Any) -> None:

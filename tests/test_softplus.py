@@ -98,31 +98,46 @@ def test_monotone(dtype: Any, op: str) -> None:
     assert (np.diff(y) >= 0).all()
 
 
-@functools.cache
-def beta_want(dtype: Any, beta: float) -> tuple[Any, tuple[oracle.Exact, ...]]:
-    compute = contracts.computed_in(contracts.name_of(dtype))
-    x = np.linspace(-30, 30, 3001).astype(dtype)
-    z = x.astype(np.longdouble) * beta
-    # The product may be rounded once to the dtype computed in, or not at all.
-    products = [z.astype(compute).astype(np.float64), z.astype(np.float64)]
-    results = []
-    for product in products:
-        results.append(oracle.softplus(product).over(beta))
-    return x, tuple(results)
-
-
 @pytest.mark.parametrize("beta", [0.5, 2.0, 0.3, 5.0, 100.0, 1e-3])
 def test_beta(dtype: Any, beta: float) -> None:
-    x, references = beta_want(dtype, beta)
-    got = vastmax.softplus(x, beta)
-    fmt = contracts.FORMATS[contracts.name_of(dtype)]
-    error = np.min([contracts.ulp_error(got, r, fmt) for r in references], axis=0)
-    # beta itself, the product and the quotient may round in the dtype computed in: each is worth |beta x| ULP where the
-    # result is near exp(beta x).
-    slack = 2.0 if dtype.itemsize > 2 else 0.0
-    if beta not in (0.5, 2.0) and dtype.itemsize > 2:
-        slack += 2 * np.abs(np.minimum(beta * x.astype(np.float64), 0.0))
-    assert (error <= contracts.MAX_ULP["softplus"][contracts.name_of(dtype)] + slack).all(), error.max()
+    x = np.linspace(-120, 120, 3001).astype(dtype)
+    contracts.check("softplus", vastmax.softplus(x, beta), oracle.softplus(x, beta))
+    slope = vastmax.softplus_backward(np.ones_like(x), x, beta)
+    contracts.check("softplus_backward", slope, oracle.sigmoid(x, beta))
+
+
+@functools.cache
+def beta_of_any_size(dtype: Any) -> tuple[tuple[float, float, Any, Any], ...]:
+    """beta and x of every size, and softplus and its slope there."""
+    rng = np.random.default_rng(60)
+    info = np.finfo(contracts.computed_in(contracts.name_of(dtype)))
+    cases = []
+    for product in np.concatenate([10.0 ** rng.uniform(-4, 3.2, 120), rng.uniform(0, 2, 60)]):
+        beta = float(np.exp(rng.uniform(np.log(float(info.tiny)), np.log(float(info.max)))))
+        for b in (beta, float(rng.choice([0.1, 0.7, 3.3, 2.2, 1 / 3, 10.0]))):
+            with np.errstate(over="ignore", under="ignore"):
+                x = (np.array(rng.choice([-1, 1]) * product / b)).astype(dtype)
+            if np.isfinite(x) and x != 0:
+                cases.append((b, x, *oracle.softplus_of_beta_mp(float(x), b)))
+    return tuple(cases)
+
+
+def test_beta_and_x_of_any_size(dtype: Any) -> None:
+    cases = beta_of_any_size(dtype)
+    assert len(cases) > 100
+    got = [vastmax.softplus(np.array(x), beta) for beta, x, _, _ in cases]
+    contracts.check("softplus", np.array(got), oracle.from_mp([value for *_, value, _ in cases]))
+    got = [vastmax.softplus_backward(np.ones_like(x), np.array(x), beta) for beta, x, _, _ in cases]
+    contracts.check("softplus_backward", np.array(got), oracle.from_mp([slope for *_, slope in cases]))
+
+
+def test_beta_at_infinite_and_overflowing_x(dtype: Any) -> None:
+    top = np.finfo(dtype).max if dtype.kind == "f" else contracts.FORMATS["bf16"].max
+    x = np.array([np.inf, -np.inf, np.nan, top, -top], dtype)
+    for beta in (0.3, 3.3):
+        np.testing.assert_array_equal(vastmax.softplus(x, beta).astype(float), [np.inf, 0, np.nan, float(top), 0])
+        slope = vastmax.softplus_backward(np.ones_like(x), x, beta)
+        np.testing.assert_array_equal(slope.astype(float), [1, 0, np.nan, 1, 0])
 
 
 def test_beta_has_no_threshold(wide_dtype: Any) -> None:

@@ -16,7 +16,7 @@ struct BinaryCrossEntropy {
     const ExpPair<V> e(abs(x));
     const LogOnePlusExp<V> log(e);
     const V on = pos_weight * target, off = one - target;
-    const V on_loss = on * log.added_to(max(negate(x), zero), one), off_loss = off * log.added_to(max(x, zero), one);
+    const V on_loss = on * log.added_to(max(negate(x), zero)), off_loss = off * log.added_to(max(x, zero));
     loss = quiet(x, weight * (select(on == zero, zero, on_loss) + select(off == zero, zero, off_loss)));
     grad = quiet(x, weight * (off * sigmoid_of(x, e) - on * sigmoid_of(negate(x), e)));
   }

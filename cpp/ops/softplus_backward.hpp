@@ -3,14 +3,21 @@
 #pragma once
 
 #include "ops/sigmoid.hpp"
+#include "ops/softplus.hpp"
 
 namespace vastmax::VM_ISA {
 
 template <class V, bool brief>
 struct SoftplusBackward {
-  V beta;
-  VM_MEMBER explicit SoftplusBackward(double b) : beta(splat<V>(static_cast<typename V::scalar>(b))) {}
-  VM_MEMBER V operator()(V g, V x) const { return g * Sigmoid<V, brief>(1)(beta * x); }
+  using W = typename Precise<V, brief>::type;
+  bool unit;
+  Scaled<W> scaled;
+  VM_MEMBER explicit SoftplusBackward(double beta) : unit(beta == 1), scaled(beta) {}
+  VM_MEMBER V operator()(V g, V x) const {
+    if (unit) return g * Sigmoid<V, brief>(1)(x);
+    const W z = widened<W>(x);
+    return narrowed<V>(widened<W>(g) * quiet(z, sigmoid_of(z, scaled.exp(z))));
+  }
 };
 
 }  // namespace vastmax::VM_ISA

@@ -137,14 +137,21 @@ struct PowerOfTwo {
 // rounded to 16 bits.
 template <class V, bool brief = false>
 struct ExpPair : PowerOfTwo<V> {
-  V high, low;
-  VM_MEMBER explicit ExpPair(V a) : ExpPair(reduce(largest_exponent(a), splat<V>(N::integer))) {}
+  V high, low, rounded;  // `rounded` carries k in its low bits
+  VM_MEMBER explicit ExpPair(V a) : ExpPair(reduced(a, N::least)) {}
+  // e^-(a + a_low) for |a_low| up to half an ulp of a.  `rounded` goes on where the power of two has become 0.
+  VM_MEMBER ExpPair(V a, V a_low) : ExpPair(reduced(a, 2 * N::least)) {
+    static_cast<PowerOfTwo<V>&>(*this) = PowerOfTwo<V>(max(rounded, splat<V>(N::integer - 1 + N::least * N::log2e)));
+    low = nfma(high, keep(a < splat<V>(-2 * N::least), a_low), low);
+  }
 
  private:
   using F = typename V::scalar;
   using N = Number<F>;
-  VM_MEMBER static V largest_exponent(V a) { return max(negate(a), splat<V>(N::least)); }
-  VM_MEMBER explicit ExpPair(const Reduced<V>& at) : PowerOfTwo<V>(at.rounded) {
+  VM_MEMBER static Reduced<V> reduced(V a, F least) {
+    return reduce(max(negate(a), splat<V>(least)), splat<V>(N::integer));
+  }
+  VM_MEMBER explicit ExpPair(const Reduced<V>& at) : PowerOfTwo<V>(at.rounded), rounded(at.rounded) {
     const V one = splat<V>(1);
     if constexpr (brief) {
       high = fma(polynomial<typename Coefficients<F>::exp_medium>(at.r), at.r, one);
@@ -203,12 +210,22 @@ class LogOnePlusExp {
     rest_ = nfma(square, half, fma(square, tail, select(large_, fma(low, e.unit, splat<V>(N::ln2_low)), low)));
     small_ = e.scale(e.high + rest_);
   }
-  // base + scale log(1 + e^-a), base >= 0; to 0.9 ULP if scale is 1
-  VM_MEMBER V added_to(V base, V scale) const {
-    const V log2 = splat<V>(N::ln2_high) * scale;
-    const V sum = base + log2, lost = base - (sum - log2), part = f_ * scale;
-    const V more = sum + part, lost_too = part - (more - sum);
-    return select(large_, more + fma(rest_, scale, lost + lost_too), fma(small_, scale, base));
+  // base + log(1 + e^-a), base >= 0; to 0.9 ULP
+  VM_MEMBER V added_to(V base) const {
+    const V log2 = splat<V>(N::ln2_high);
+    const V sum = base + log2, lost = base - (sum - log2);
+    const V more = sum + f_, lost_too = f_ - (more - sum);
+    return select(large_, more + (rest_ + (lost + lost_too)), small_ + base);
+  }
+  // log(1 + e^-a) as 2^k (high + low); `rounded` carries k in its low bits.
+  struct Parts {
+    V high, low, rounded;
+  };
+  VM_MEMBER Parts parts(const ExpPair<V>& e) const {
+    const V log2 = splat<V>(N::ln2_high);
+    const V first = select(large_, log2 + f_, e.high), left = keep(large_, (log2 - first) + f_) + rest_;
+    const V high = first + left;
+    return {high, (first - high) + left, select(large_, splat<V>(N::integer), e.rounded)};
   }
 
  private:
@@ -222,7 +239,7 @@ class LogOnePlusExp<V, true> {
  public:
   VM_MEMBER explicit LogOnePlusExp(const ExpPair<V, true>& e)
       : log_(e.scale(e.high * polynomial<Coefficients<float>::log1p_slope>(e.high * e.unit))) {}
-  VM_MEMBER V added_to(V base, V scale) const { return fma(log_, scale, base); }
+  VM_MEMBER V added_to(V base) const { return log_ + base; }
 
  private:
   V log_;

@@ -46,13 +46,18 @@ VM_INLINE P64 abs_piece(P64 a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), 
 VM_INLINE P32 negate_piece(P32 a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
 VM_INLINE P64 negate_piece(P64 a) { return {_mm256_xor_pd(a.v, _mm256_set1_pd(-0.0))}; }
 
-// The lower and upper half of the lanes in float64.
-VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
-  for (int i = 0; i < 2; ++i) {
-    P64* const to = i == 0 ? low : high;
-    to[0].v = _mm256_cvtps_pd(_mm256_castps256_ps128(a[i].v));
-    to[1].v = _mm256_cvtps_pd(_mm256_extractf128_ps(a[i].v, 1));
-  }
+VM_INLINE void widen_piece(P32 a, P64* out) {
+  out[0].v = _mm256_cvtps_pd(_mm256_castps256_ps128(a.v));
+  out[1].v = _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1));
+}
+VM_INLINE P32 narrow_piece(const P64* a) { return {_mm256_set_m128(_mm256_cvtpd_ps(a[1].v), _mm256_cvtpd_ps(a[0].v))}; }
+VM_INLINE P64 round_to_odd_piece(P64 a, P64 left) {
+  const __m256i bits = _mm256_castpd_si256(a.v);
+  const __m256i inexact = _mm256_castpd_si256(_mm256_cmp_pd(left.v, _mm256_setzero_pd(), _CMP_NEQ_UQ));
+  const __m256i beyond =
+      _mm256_cmpgt_epi64(_mm256_setzero_si256(), _mm256_xor_si256(bits, _mm256_castpd_si256(left.v)));
+  const __m256i truncated = _mm256_add_epi64(bits, _mm256_and_si256(beyond, inexact));
+  return {_mm256_castsi256_pd(_mm256_or_si256(truncated, _mm256_srli_epi64(inexact, 63)))};
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {

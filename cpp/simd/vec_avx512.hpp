@@ -47,10 +47,19 @@ VM_INLINE P64 abs_piece(P64 a) { return {_mm512_abs_pd(a.v)}; }
 VM_INLINE P32 negate_piece(P32 a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 VM_INLINE P64 negate_piece(P64 a) { return {_mm512_xor_pd(a.v, _mm512_set1_pd(-0.0))}; }
 
-// The lower and upper half of the lanes in float64.
-VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
-  low->v = _mm512_cvtps_pd(_mm512_castps512_ps256(a->v));
-  high->v = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a->v, 1));
+VM_INLINE void widen_piece(P32 a, P64* out) {
+  out[0].v = _mm512_cvtps_pd(_mm512_castps512_ps256(a.v));
+  out[1].v = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1));
+}
+VM_INLINE P32 narrow_piece(const P64* a) {
+  return {_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a[0].v)), _mm512_cvtpd_ps(a[1].v), 1)};
+}
+VM_INLINE P64 round_to_odd_piece(P64 a, P64 left) {
+  const __m512i bits = _mm512_castpd_si512(a.v);
+  const __mmask8 inexact = _mm512_cmp_pd_mask(left.v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+  const __m512i beyond = _mm512_srai_epi64(_mm512_xor_si512(bits, _mm512_castpd_si512(left.v)), 63);
+  const __m512i truncated = _mm512_mask_add_epi64(bits, inexact, bits, beyond);
+  return {_mm512_castsi512_pd(_mm512_mask_or_epi64(truncated, inexact, truncated, _mm512_set1_epi64(1)))};
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {

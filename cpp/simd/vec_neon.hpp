@@ -47,13 +47,18 @@ VM_INLINE P64 abs_piece(P64 a) { return {vabsq_f64(a.v)}; }
 VM_INLINE P32 negate_piece(P32 a) { return {vnegq_f32(a.v)}; }
 VM_INLINE P64 negate_piece(P64 a) { return {vnegq_f64(a.v)}; }
 
-// The lower and upper half of the lanes in float64.
-VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
-  for (int i = 0; i < 4; ++i) {
-    P64* const to = (i < 2 ? low : high) + 2 * (i % 2);
-    to[0].v = vcvt_f64_f32(vget_low_f32(a[i].v));
-    to[1].v = vcvt_high_f64_f32(a[i].v);
-  }
+VM_INLINE void widen_piece(P32 a, P64* out) {
+  out[0].v = vcvt_f64_f32(vget_low_f32(a.v));
+  out[1].v = vcvt_high_f64_f32(a.v);
+}
+VM_INLINE P32 narrow_piece(const P64* a) { return {vcvt_high_f32_f64(vcvt_f32_f64(a[0].v), a[1].v)}; }
+VM_INLINE P64 round_to_odd_piece(P64 a, P64 left) {
+  const int64x2_t bits = vreinterpretq_s64_f64(a.v);
+  const uint64x2_t exact = vceqzq_f64(left.v);
+  const int64x2_t beyond = vshrq_n_s64(veorq_s64(bits, vreinterpretq_s64_f64(left.v)), 63);
+  const int64x2_t truncated = vaddq_s64(bits, vbicq_s64(beyond, vreinterpretq_s64_u64(exact)));
+  const int64x2_t sticky = vbicq_s64(vdupq_n_s64(1), vreinterpretq_s64_u64(exact));
+  return {vreinterpretq_f64_s64(vorrq_s64(truncated, sticky))};
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {

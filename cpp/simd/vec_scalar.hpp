@@ -68,9 +68,11 @@ VM_INLINE Piece<F> nfma_piece(Piece<F> a, Piece<F> b, Piece<F> c) {
 VM_INLINE P32 abs_piece(P32 a) { return {__builtin_fabsf(a.v)}; }
 VM_INLINE P64 abs_piece(P64 a) { return {__builtin_fabs(a.v)}; }
 
-// The lower and upper half of the lanes in float64.
-VM_INLINE void widen_pieces(const P32* a, P64* low, P64* high) {
-  for (int i = 0; i < 8; ++i) low[i].v = a[i].v, high[i].v = a[i + 8].v;
+VM_INLINE void widen_piece(P32 a, P64* out) { out[0].v = a.v; }
+VM_INLINE P32 narrow_piece(const P64* a) { return {static_cast<float>(a[0].v)}; }
+VM_INLINE P64 round_to_odd_piece(P64 a, P64 left) {
+  const std::uint64_t bits = bit_cast<std::uint64_t>(a.v), beyond = (bits ^ bit_cast<std::uint64_t>(left.v)) >> 63;
+  return {bit_cast<double>(left.v == 0 ? bits : (bits - beyond) | 1)};
 }
 
 VM_INLINE P32 shift_exponent_piece(P32 a, P32 b) {

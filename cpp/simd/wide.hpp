@@ -119,6 +119,9 @@ VM_LIFT2(Mask, operator<, less)
 VM_LIFT2(Mask, operator==, equal)
 VM_LIFT2(Mask, not_less, not_less)  // true for NaN
 VM_LIFT1(Mask, is_nan)
+// a + left for |left| up to half an ulp of a, rounded to odd: to the neighbour whose last bit is 1 where a is not
+// exact. Rounded once more, to fewer bits, it is what one rounding gives.
+VM_LIFT2(Wide, round_to_odd, round_to_odd)
 VM_LIFT1(Wide, exponent_sqrt2)  // e with x = m 2^e, m in [sqrt(1/2), sqrt(2)); x finite, normal, > 0
 
 // Lane i in bit i, for up to 64 lanes.
@@ -164,7 +167,45 @@ VM_INLINE Wide<P, K> add_where(Mask<P, K> m, Wide<P, K> a, Wide<P, K> b) {
   return a + keep(m, b);
 #endif
 }
-VM_INLINE void widen(F32 a, F64& low, F64& high) { widen_pieces(a.piece, low.piece, high.piece); }
+
+template <class V>
+struct InFloat64 {
+  using type = V;
+};
+template <int K>
+struct InFloat64<Wide<P32, K>> {
+  using type = Wide<P64, K * P32::lanes / P64::lanes>;
+};
+template <class V>
+using in_float64 = typename InFloat64<V>::type;
+
+// The same lanes in W, which is V or in_float64<V>, and back, rounded.
+template <class W, class V>
+VM_INLINE W widened(V a) {
+  if constexpr (sizeof(typename W::scalar) == sizeof(typename V::scalar)) {
+    return a;
+  } else {
+    constexpr int K = V::K;
+    W out;
+    VM_EACH(i) widen_piece(a.piece[i], out.piece + i * (W::K / K));
+    return out;
+  }
+}
+template <class V, class W>
+VM_INLINE V narrowed(W a) {
+  if constexpr (sizeof(typename W::scalar) == sizeof(typename V::scalar)) {
+    return a;
+  } else {
+    constexpr int K = V::K;
+    V out;
+    VM_EACH(i) out.piece[i] = narrow_piece(a.piece + i * (W::K / K));
+    return out;
+  }
+}
+VM_INLINE void widen(F32 a, F64& low, F64& high) {  // the lower and the upper half of the lanes
+  const auto both = widened<in_float64<F32>>(a);
+  low = part<F64>(both, 0), high = part<F64>(both, 1);
+}
 
 // Memory. T is a storage type: float, double, Half or BFloat16; addresses need no alignment, except for stream.
 template <class V, class T>
