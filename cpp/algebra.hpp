@@ -161,20 +161,47 @@ VM_SHARED double log_sum(const Math& math, const Norm& norm, const Rest& rest) {
   return log_sum(norm, log_over_max(math, norm, rest));
 }
 
-// The logarithm of a sum of signed terms in the unit e^max, and the direction of the sum; `log` wants normal numbers.
+// A sum of signed terms in the unit 2^exponent.  Weights are of any size, so the largest term of a sum is brought to
+// 2^largest: sums of many do not overflow, and what is left when such terms cancel does not underflow.
+struct ScaledSum {
+  static constexpr int largest = 900;
+  TwoSum sum;
+  int exponent = 0;
+  VM_SHARED static TwoSum in_unit(const TwoSum& sum, int from, int to) {
+    return {ldexp(sum.high, from - to), ldexp(sum.low, from - to)};
+  }
+  VM_SHARED void add(const TwoSum& part, int part_exponent) {
+    if (part.high == 0 && part.low == 0) return;
+    const bool first = sum.high == 0 && sum.low == 0;
+    const int unit = first || part_exponent > exponent ? part_exponent : exponent;
+    const TwoSum scaled = in_unit(part, part_exponent, unit);
+    sum = in_unit(sum, exponent, unit), exponent = unit;
+    sum.add(scaled.high);
+    sum.low += scaled.low;
+  }
+};
+
+// The logarithm of such a sum in the unit e^max, and its sign.  `log(x, low)` is that of x + low, for normal x and what
+// rounding took from it: close to 1 that is what the result is made of.
 struct SignedLog {
   double value, sign;
 };
 template <class Log>
-VM_SHARED SignedLog signed_log(double max, const TwoSum& sum, bool negative_allowed, const Log& log) {
+VM_SHARED SignedLog signed_log(double max, const ScaledSum& scaled, bool negative_allowed, const Log& log) {
+  const TwoSum& sum = scaled.sum;
   const bool infinite = sum.high == infinity || sum.high == -infinity;
-  const double total = infinite ? sum.high : sum.value(), size = total < 0 ? -total : total;
+  const double total = infinite ? sum.high : sum.value();
   if (total != total) return {total, total};
   const double sign = total > 0 ? 1 : total < 0 ? -1 : 0;
   if (total < 0 && !negative_allowed) return {__builtin_nan(""), sign};
   if (total == 0) return {-infinity, 0};
   if (infinite) return {infinity, sign};
-  return {max + (size < 0x1p-900 ? log(size * 0x1p200) - 200 * 0.693147180559945309417 : log(size)), sign};
+  const double size = sign * total, low = sign * ((sum.high - total) + sum.low);
+  const int own = ilogb(size), exponent = scaled.exponent + own;
+  const bool usual = exponent > -900 && exponent < 900;
+  const int shift = usual ? scaled.exponent : -own;
+  const double value = log(ldexp(size, shift), ldexp(low, shift));
+  return {max + (usual ? value : value + exponent * 0.693147180559945309417), sign};
 }
 
 // numerator / sum as scale (1 + correction), in a type that holds neither exactly.

@@ -528,6 +528,13 @@ def softplus_mp(x: float) -> Any:
     return mp.log1p(mp.exp(mp.mpf(float(x)))) if x < 0 else mp.mpf(float(x)) + mp.log1p(mp.exp(-mp.mpf(float(x))))
 
 
+def logsumexp_weighted_mp(a: Any, b: Any) -> tuple[Any, int]:
+    """The logarithm of the size of sum b e^a, and its sign."""
+    with mp.workdps(1500):
+        total = mp.fsum(mp.mpf(float(w)) * mp.exp(mp.mpf(float(x))) for x, w in zip(a, b, strict=True) if w != 0)
+        return mp.log(abs(total)) if total else mp.mpf("-inf"), int(mp.sign(total))
+
+
 def softplus_of_beta_mp(x: float, beta: float) -> tuple[Any, Any]:
     """The value and its slope."""
     with mp.workdps(60):

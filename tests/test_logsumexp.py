@@ -215,6 +215,49 @@ def test_weights_broadcast_and_move_with_the_axis(wide_dtype: Any) -> None:
     )
 
 
+WEIGHTS_OF_ANY_SIZE = [
+    # The sum is close to 1: what rounding takes from it is the result.
+    ([0.0, -40.0], [1.0, 1.0]),
+    ([0.0, -40.0], [1.0, -1.0]),
+    ([0.0, 0.0, -40.0], [0.5, 0.5, 1.0]),
+    ([0.0, 0.0], [0.3, 0.7 + 1e-12]),
+    # The sum is beyond float64, or its terms are below it.
+    ([0.0] * 10, [1e308] * 10),
+    ([0.0, -690.0], [1e-300, 1.0]),
+    ([1400.0, 0.0], [1e-300, 1e300]),
+    ([0.0, -745.0], [1e-310, 1.0]),
+    ([0.0, 1454.0], [1.7e308, 5e-324]),
+    ([3.0, 4.0], [5e-324, 5e-324]),
+    ([1e300, 1e300], [1e300, 1e-300]),
+    ([-1e300, -1e300, 0.0], [1e300, -1e-300, 0.0]),
+    ([-700.0, -1400.0], [1e-300, 1e300]),
+    ([88.0, -88.0], [1e-38, 1e38]),
+    # The largest terms cancel.
+    ([0.0, 0.0], [1e308, -1e308]),
+    ([0.0, 0.0, -1.0], [1e308, -1e308, 1.0]),
+    ([0.0, 0.0], [1.0, -1 + 1e-16]),
+    ([0.5, 0.2], [1e-30, -2e-30]),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), WEIGHTS_OF_ANY_SIZE)
+@pytest.mark.parametrize("padding", [0, 1, 4100])
+def test_weights_of_any_size(a: list[float], b: list[float], padding: int) -> None:
+    """Padding that cancels, or has no weight, puts the terms into two blocks."""
+    x = np.array([a[0], *[-3.0] * padding, *a[1:]])
+    w = np.array([b[0], *[0.0] * padding, *b[1:]])
+    value, sign = oracle.logsumexp_weighted_mp(x, w)
+    got, got_sign = vastmax.logsumexp(x, b=w, return_sign=True)
+    assert got_sign == sign
+    if sign == 0:
+        assert np.isneginf(got)
+        return
+    largest = np.abs(x[w != 0]).max()
+    scale = None if largest == 0 else [max(abs(float(value)), largest)]
+    error = contracts.ulp_error(np.reshape(got, 1), oracle.from_mp([value]), contracts.FORMATS["f64"], scale)
+    assert error[0] <= contracts.MAX_ULP["logsumexp where the largest logit is 0"]["f64"], got
+
+
 INF, NAN = np.inf, np.nan
 WEIGHTED_SPECIAL = [
     # a, b, result with return_sign, sign

@@ -320,7 +320,16 @@ INTERRUPTED = """
         "vast row": lambda: vastmax.logsumexp(np.broadcast_to(one, (1, 2**36)), axis=1),
         "many rows": lambda: vastmax.logsumexp(np.broadcast_to(one, (2**20, 2**16)), axis=1),
         "first axis": lambda: vastmax.logsumexp(np.broadcast_to(one, (2**33, 8)), axis=0),
+        # Each pass over a row is short, and there are many.
+        "top_p": lambda: vastmax.sample(vast, 4, top_p=0.5, seed=1),
+        "top_k": lambda: vastmax.top_k(vast, 100_000),
+        "draws": lambda: vastmax.sample(vast, 50, replace=False, seed=1),
+        "statistics": lambda: vastmax.softmax_stats(vast, top_n=20),
+        "divergence": lambda: vastmax.kl_divergence(vast, vast),
+        "smoothing": lambda: vastmax.cross_entropy(vast, np.zeros(2000, int), label_smoothing=0.1),
+        "weights": lambda: vastmax.logsumexp(vast, axis=1, b=one),
     }
+    vast = np.broadcast_to(one, (2000, 2**22))
     vastmax.logsumexp(np.ones((2, 300_000), np.float32), axis=1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits "ignore"
     sent = []
@@ -342,9 +351,62 @@ INTERRUPTED = """
 
 @linux
 @pytest.mark.parametrize("threads", ["1", "3"])
-@pytest.mark.parametrize("kind", ["vast row", "many rows", "first axis"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "vast row",
+        "many rows",
+        "first axis",
+        "top_p",
+        "top_k",
+        "draws",
+        "statistics",
+        "divergence",
+        "smoothing",
+        "weights",
+    ],
+)
 def test_keyboard_interrupt(kind: str, threads: str) -> None:
-    assert float(subprocesses.run(INTERRUPTED, args=(kind, threads), timeout=60)) < 1.0
+    assert float(subprocesses.run(INTERRUPTED, args=(kind, threads), timeout=60)) < 0.5
+
+
+SMALL_STACK = """
+    import threading
+    import numpy as np, vastmax
+    vastmax.set_num_threads(1)
+    x = np.random.default_rng(0).standard_normal((3, 70_000))
+    ties, ids = np.zeros((3, 70_000)), np.array([1, 2, 3])
+    calls = [lambda a: vastmax.softmax(a, temperature=0.7), lambda a: vastmax.logsumexp(a, axis=0, b=a),
+             lambda a: vastmax.kl_divergence(a, a + 1), lambda a: vastmax.gumbel_softmax(a, seed=1),
+             lambda a: vastmax.softmax_stats(a, ids, top_n=20), lambda a: vastmax.entropy(a),
+             lambda a: vastmax.cross_entropy_with_grad(a, ids, label_smoothing=0.1, softcap=5.0),
+             lambda a: vastmax.binary_cross_entropy_with_logits(a[:, ::2], a[:, 1::2], weight=a[:, ::2]),
+             lambda a: vastmax.softplus_backward(a[:, ::2], a[:, 1::2], 3.0), lambda a: vastmax.top_k(a, 20_000)]
+    calls += [lambda a, o=o: vastmax.sample(a, 5, seed=1, return_log_prob=True, **o)
+              for o in ({}, {"top_p": 0.5}, {"top_k": 9000}, {"min_p": 0.1}, {"replace": False})]
+    calls += [lambda a: vastmax.top_p_mask_logits(a, 0.5), lambda a: vastmax.top_k_mask_logits(a, 9000)]
+    unigram = vastmax.UnigramSampler(np.arange(5000.0))
+    calls += [lambda a, u=u: unigram.sample(1000, seed=1, unique=u) for u in (False, True)]
+    done = []
+    def run():
+        for dtype in (np.float16, np.float32, np.float64):
+            for call in calls:
+                call(x.astype(dtype)), call(ties.astype(dtype))
+        done.append(True)
+    run()  # imports and what is made once, on a large stack
+    threading.stack_size(192 * 1024)  # the interpreter and NumPy take up to 64
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [True, True]
+"""
+
+
+@linux
+def test_calls_fit_a_small_stack() -> None:
+    """musl gives a thread 128 KiB."""
+    for isa in vastmax.available_isas():
+        subprocesses.run(SMALL_STACK, env={"VASTMAX_ISA": isa})
 
 
 MXCSR = """

@@ -32,7 +32,7 @@ class CutRun : protected Nucleus {
   // The least number with e^((z - max) / temperature) >= min_p.
   double least_of(double max, double min_p, double temperature) const {
     if (max == infinity) return max;
-    const double gap = temperature * signed_log(0, {min_p, 0}, false, all_.log).value;
+    const double gap = temperature * signed_log(0, {{min_p, 0}, 0}, false, all_.log_pair).value;
     if (!(gap > -infinity)) return least_possible(max, temperature);
     return dtype_ == DType::float64 ? least_above<double>(max, gap) : least_above<float>(max, gap);
   }

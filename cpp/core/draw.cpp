@@ -71,12 +71,12 @@ bool stopped(std::size_t turn, const Exec& exec) {
 double by_rejection(const Sampler& s, const Draws& draws, std::size_t size, std::int64_t* ids, const Exec& exec) {
   const Kernels& k = kernels(exec);
   Seen seen(size + 1);
-  std::int64_t drawn[stretch];
+  std::vector<std::int64_t> drawn(stretch);
   std::size_t first = 0, found = 0;
   for (std::size_t turn = 0; !stopped(turn, exec); ++turn) {
     const std::size_t n = std::min(stretch, size - found + 16);
     check(draws, 1, first + n);
-    k.draw(s, draws, first, n, drawn);
+    k.draw(s, draws, first, n, drawn.data());
     for (std::size_t i = 0; i < n; ++i) {
       if (!seen.insert(drawn[i])) continue;
       if (found == size) return arrival(k, draws, first + i + 1);
@@ -115,11 +115,11 @@ double by_clocks(const Sampler& s, const Draws& draws, std::size_t size, std::in
   const auto classes = static_cast<std::size_t>(s.classes);
   check(draws, 1, classes / 2);
   Earliest earliest(size + 1);
-  double times[stretch];
+  std::vector<double> times(stretch);
   for (std::size_t first = 0; first < classes; first += stretch) {
     if (stopped(first / stretch, exec)) return 0;
     const std::size_t n = std::min(stretch, classes - first);
-    k.clocks(s, draws, first, n, times);
+    k.clocks(s, draws, first, n, times.data());
     for (std::size_t i = 0; i < n; ++i) earliest.add(times[i], static_cast<std::int64_t>(first + i));
   }
   const auto& clocks = earliest.sorted();

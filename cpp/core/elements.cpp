@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element-wise ops: dense stretches go to the kernels as they are, anything else is gathered a stretch at a time.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "core/check.hpp"
 #include "core/isa.hpp"
+#include "core/lease.hpp"
 #include "core/loop.hpp"
 #include "core/policy.hpp"
 #include "core/stream_copy.hpp"
@@ -29,6 +31,13 @@ struct Operand {
 };
 using In = Operand<const std::byte>;
 using Out = Operand<std::byte>;
+
+// A stretch of each operand that is not dense.
+template <std::size_t count>
+struct Stretches {
+  alignas(64) std::byte at[count][stretch * 8];
+  std::byte* operator[](std::size_t k) { return at[k]; }
+};
 
 enum class Order : std::uint8_t { any, index };  // index: whatever the strides, in stretches of that very length
 
@@ -58,9 +67,10 @@ void each_stretch(std::span<const std::int64_t> shape, const In (&in)[ins], cons
   const int threads = count < 2 * policy::grain ? 1 : exec.threads > 0 ? exec.threads : get_num_threads();
   parallel((count + policy::grain - 1) / policy::grain, threads, exec, Task([&](std::size_t task) {
              const KernelScope scope;
-             alignas(64) std::byte scratch[ins + outs][stretch * 8];
+             std::optional<Lease<Stretches<ins + outs>>> scratch;
+             if (!all_dense) scratch.emplace();
              const auto place = [&](const auto& operand, std::size_t slot, std::size_t i) {
-               return dense[slot] ? operand.data + i * operand.item : scratch[slot];
+               return dense[slot] ? operand.data + i * operand.item : (**scratch)[slot];
              };
              const auto end = std::min(count, (task + 1) * policy::grain);
              for (std::size_t i = task * policy::grain; i < end; i += piece) {
@@ -68,7 +78,7 @@ void each_stretch(std::span<const std::int64_t> shape, const In (&in)[ins], cons
                Bytes from[ins];
                OutBytes to[outs];
                for (std::size_t k = 0; k < ins; ++k) {
-                 if (!dense[k]) loop.gather(in[k].data, k, in[k].item, i, n, scratch[k]);
+                 if (!dense[k]) loop.gather(in[k].data, k, in[k].item, i, n, (**scratch)[k]);
                  from[k] = place(in[k], k, i);
                }
                for (std::size_t k = 0; k < outs; ++k) to[k] = place(out[k], ins + k, i);

@@ -23,14 +23,16 @@ class GumbelRun : NormRun {
   }
 
  private:
+  struct Noise {  // of a block
+    std::uint32_t at[block_length(DType::float32)];
+    std::uint64_t bits[block_length(DType::float32)];
+  };
   void noised(const Source& s, const Draws& draws, std::size_t block, Scratch& scratch) const {
-    constexpr std::size_t most = block_length(DType::float32);
-    std::uint32_t at[most];
-    std::uint64_t bits[most];
+    const Lease<Noise> noise;
     const std::size_t n = length(block), item = y_.item;
     stage(s, block, 0, scratch.in);
-    all_.noise(draws, block * block_, n, ~std::uint64_t{0}, at, bits);
-    k_.add_gumbel(scratch.in, bits, n);
+    all_.noise(draws, block * block_, n, ~std::uint64_t{0}, noise->at, noise->bits);
+    k_.add_gumbel(scratch.in, noise->bits, n);
     std::byte* const to = y_.row(loop_, s.row) + static_cast<std::int64_t>(block * block_) * y_.step;
     Loop::copy(to, y_.step, scratch.in, static_cast<std::int64_t>(item), item, n);
   }

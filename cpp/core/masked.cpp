@@ -77,7 +77,8 @@ void MaskRun::run(const ConstView& x, const Filters& filters, const View& out) {
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     Kept kept;
     Known known;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r) {

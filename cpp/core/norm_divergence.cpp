@@ -92,18 +92,18 @@ void Divergence::run(double* out) {
     for (std::size_t r = 0; r < rows && !p_.interrupted_; ++r) {
       std::vector<Block> blocks(p_.blocks_);
       p_.each_run(plan.threads, [&](std::size_t first, std::size_t last, Scratch& own) {
-        Scratch other;
-        for (std::size_t b = first; b < last; ++b) look(r, b, blocks[b], own, other);
+        const Lease<Scratch> other;
+        for (std::size_t b = first; b < last; ++b) look(r, b, blocks[b], own, *other);
       });
       if (!p_.interrupted_) out[r] = finish(blocks);
     }
     return;
   }
   p_.spread_runs(rows, p_.rows_a_task(), plan.threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
-    Scratch other;
+    const Lease<Scratch> other;
     std::vector<Block> blocks(p_.blocks_);
     for (std::size_t r = first; r < last; ++r) {
-      for (std::size_t b = 0; b < blocks.size(); ++b) look(r, b, blocks[b] = {}, scratch, other);
+      for (std::size_t b = 0; b < blocks.size(); ++b) look(r, b, blocks[b] = {}, scratch, *other);
       out[r] = finish(blocks);
     }
   });

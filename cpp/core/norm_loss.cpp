@@ -253,7 +253,8 @@ void NormLoss::rows_in_turn(const Plan& plan) {
 
 void NormLoss::rows_in_parts(const Plan& plan) {
   const KernelScope scope;
-  Scratch scratch;
+  const Lease<Scratch> lease;
+  Scratch& scratch = *lease;
   Blocks blocks(everywhere() ? blocks_ : 0);
   for (std::size_t r = 0; r < loop_.count() && !interrupted_; ++r) {
     const Source s = source(r);

@@ -50,7 +50,8 @@ void NormMap::run(Op op, const ConstView& x, const ConstView* grad, const View& 
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     for (std::size_t r = 0; r < loop_.count() && !interrupted_; ++r) {
       const Source s = source(r);
       const Norm norm = norm_parallel(s, plan.threads);

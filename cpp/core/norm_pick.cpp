@@ -35,7 +35,8 @@ void NormPick::run(const ConstView& x, const std::int64_t* ids, std::size_t widt
         [](const Group&, std::size_t, const GroupState&, Scratch&) {});
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r)
       put(norm_parallel(source(r), plan.threads), source(r), scratch);
     return;

@@ -284,7 +284,8 @@ class NormRun : protected RowRun {
       GroupState state = before(g);
       for (std::size_t b = 0; b < blocks_; ++b) merge_group(state, g, b, &parts[b * most_columns]);
       const KernelScope scope;
-      Scratch scratch;
+      const Lease<Scratch> lease;
+      Scratch& scratch = *lease;
       finish(g, state, scratch);
       spread(blocks_, 1, threads, [&](std::size_t b, Scratch& own) { map(g, b, state, own); });
     }
@@ -303,7 +304,8 @@ class NormRun : protected RowRun {
           [](const Group&, std::size_t, const GroupState&, Scratch&) {});
     } else if (plan.strategy == Strategy::split) {
       const KernelScope scope;
-      Scratch scratch;
+      const Lease<Scratch> lease;
+      Scratch& scratch = *lease;
       for (std::size_t r = 0; r < loop_.count() && !interrupted_; ++r)
         fn(norm_parallel(source(r), plan.threads), source(r), scratch);
     } else {

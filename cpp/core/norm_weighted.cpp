@@ -37,12 +37,14 @@ void NormWeighted::run(const ConstView& a, const ConstView& b, const View& out, 
       load_block(i);
       max = std::max(max, k_.weighted_max(scratch.in, scratch.second, length(i)));
     }
-    TwoSum sum;
+    ScaledSum sum;
     for (std::size_t i = 0; i < blocks_; ++i) {
       load_block(i);
-      k_.weighted(scratch.in, scratch.second, length(i), max, sum);
+      TwoSum part;
+      const int exponent = k_.weighted(scratch.in, scratch.second, length(i), max, part);
+      sum.add(part, exponent);
     }
-    const SignedLog result = signed_log(max, sum, sign != nullptr, all_.log);
+    const SignedLog result = signed_log(max, sum, sign != nullptr, all_.log_pair);
     store_number(y_.row(loop_, r), reduced(dtype_), result.value);
     if (sign != nullptr) store_number(sign_operand.row(loop_, r), reduced(dtype_), result.sign);
   });

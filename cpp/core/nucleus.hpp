@@ -152,7 +152,7 @@ class Nucleus : protected ListSearch {
   // The class that is the rank-th of those that equal a number.
   std::optional<Cut> tie(const Row& row, double value, Mass rank) const {
     const double next = Top::next_above(dtype_, value);
-    for (std::size_t b = 0; b < blocks_; ++b) {
+    for (std::size_t b = 0; b < blocks_ && !stopped(); ++b) {
       if (row.largest[b] < value) continue;
       const Piece x = piece(row.s, b * block_, length(b), row.scratch);
       Marks marks;
@@ -181,7 +181,7 @@ class Nucleus : protected ListSearch {
     std::vector<Entry> entries;
     const bool one = Top::next_above(dtype_, range.least) >= range.below;
     Mass all = 0, above = 0;
-    for (std::size_t b = 0; b < blocks_; ++b) {
+    for (std::size_t b = 0; b < blocks_ && !stopped(); ++b) {
       const Bytes x = numbers(row.s, b * block_, length(b), row.scratch);
       weights(row.weigh, x, length(b), weight.data());
       for (std::size_t i = 0; i < length(b); ++i) {

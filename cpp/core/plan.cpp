@@ -13,8 +13,8 @@ Plan plan(std::int64_t rows, std::int64_t classes, int threads) {
   if (static_cast<double>(rows) * static_cast<double>(classes) < 2.0 * static_cast<double>(grain))
     return {Strategy::serial, 1, 1};
   // Rows go to threads whole while there are enough of them to balance; else each is split, if it is worth waking
-  // anybody.  Vast rows are always split: they fit no cache, and Ctrl-C is looked at between tasks.
-  if ((rows < 4 * threads && classes >= 2 * grain) || classes >= 128 * grain) {
+  // anybody.
+  if ((rows < 4 * threads && classes >= 2 * grain) || classes >= static_cast<std::int64_t>(policy::vast)) {
     const std::int64_t tasks = (classes + grain - 1) / grain;
     return {Strategy::split, static_cast<int>(std::min<std::int64_t>(threads, tasks)), tasks};
   }

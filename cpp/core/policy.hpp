@@ -9,6 +9,9 @@ namespace vastmax::policy {
 // Elements of a task, and half of what a second thread is asked for: 10 to 20 us.
 inline constexpr std::size_t grain = 32768;
 
+// A row that is always split: it fits no cache, and Ctrl-C is looked at between tasks.
+inline constexpr std::size_t vast = 128 * grain;
+
 // An output of this many bytes is written past the caches, when it is not the input itself.
 inline constexpr std::size_t stream_bytes = std::size_t{4} << 20;
 

@@ -100,7 +100,8 @@ class Search {
   void fill(Bins& bins, int shift) const {
     std::mutex mutex;
     numbers_.each_part([&](std::size_t first, std::size_t last, Scratch& scratch) {
-      Weighed some;
+      const Lease<Weighed> lease;
+      Weighed& some = *lease;
       const bool all = last - first == numbers_.blocks();
       const auto mine = all ? nullptr : std::make_unique<Bins>();
       Bins& to = all ? bins : *mine;
@@ -119,13 +120,15 @@ class Search {
 
   // The class in the range, of `count`, at which the weights that are still wanted are reached.
   Border settled(Mass left, std::uint64_t count) const {
-    Weighed some;
+    const Lease<Weighed> weighed;
+    Weighed& some = *weighed;
     struct One {
       Entry entry;
       std::uint64_t weight;
     };
     std::vector<One> list;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     for (std::size_t b = 0; b < numbers_.blocks() && count > 0; ++b) {
       gather(b, some, scratch);
       for (std::size_t i = 0; i < some.found.count; ++i, --count) {
@@ -208,6 +211,7 @@ class RadixSelect : protected RowOrder {
         found.offer(z, at, key >= low && key <= high && (key != ties || at <= within.last));
       };
       found.count = 0;
+      if (run.stopped()) return;
       if (low <= Ordinal<F>::of(-std::numeric_limits<F>::infinity())) {
         for (std::size_t i = 0; i < n; ++i) offer(i);
       } else {

@@ -58,10 +58,11 @@ class RowOrder : protected NormRun {
                 [&](std::size_t i) { fn(Entry{number(p, i), static_cast<std::int64_t>(first + i)}); });
   }
 
-  // fn(first block, last block, scratch) over all blocks
+  // fn(first block, last block, scratch) over all blocks, in order where one thread has them.  Vast rows are divided
+  // even then: Ctrl-C is looked at between tasks.
   template <class Fn>
   void each_part(int threads, Scratch& scratch, const Fn& fn) {
-    if (threads > 1)
+    if (threads > 1 || n_ >= policy::vast)
       each_run(threads, fn);
     else
       fn(std::size_t{0}, blocks_, scratch);

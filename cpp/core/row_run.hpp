@@ -6,12 +6,15 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <thread>
 
 #include "core/check.hpp"
 #include "core/isa.hpp"
+#include "core/lease.hpp"
 #include "core/loop.hpp"
 #include "core/policy.hpp"
 #include "core/threads.hpp"
@@ -100,11 +103,13 @@ class RowRun {
   template <class Fn>
   void spread_runs(std::size_t count, std::size_t run, int threads, const Fn& fn) {
     if (interrupted_) return;
-    interrupted_ = !parallel((count + run - 1) / run, threads, exec_, Task([&](std::size_t task) {
-                               const KernelScope scope;
-                               Scratch scratch;
-                               fn(task * run, std::min(count, (task + 1) * run), scratch);
-                             }));
+    const bool whole = parallel((count + run - 1) / run, threads, exec_, Task([&](std::size_t task) {
+                                  if (interrupted_) return;
+                                  const KernelScope scope;
+                                  const Lease<Scratch> scratch;
+                                  fn(task * run, std::min(count, (task + 1) * run), *scratch);
+                                }));
+    if (!whole) interrupted_ = true;
   }
   template <class Fn>
   void spread(std::size_t count, std::size_t run, int threads, const Fn& fn) {
@@ -131,6 +136,11 @@ class RowRun {
   void each_block(int threads, const Fn& fn) {
     spread(blocks_, blocks_a_task(threads), threads, fn);
   }
+  // Whether the call is to end early, for loops over a row that no task divides: the caller's thread looks for Ctrl-C.
+  bool stopped() const {
+    if (!interrupted_ && std::this_thread::get_id() == caller_ && asked_to_stop(exec_)) interrupted_ = true;
+    return interrupted_;
+  }
   Plan cut() const {
     return vastmax::plan(static_cast<std::int64_t>(loop_.count()), static_cast<std::int64_t>(n_), exec_.threads);
   }
@@ -142,7 +152,10 @@ class RowRun {
   Loop loop_;
   std::size_t slots_ = 0, n_, block_, blocks_;
   RowOperand temperature_, where_;
-  bool interrupted_ = false;
+  mutable std::atomic<bool> interrupted_{false};
+
+ private:
+  std::thread::id caller_ = std::this_thread::get_id();
 };
 
 }  // namespace vastmax

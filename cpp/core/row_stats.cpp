@@ -186,7 +186,8 @@ void StatsRun::run(const ConstView& x, const RowOptions& o) {
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     for (std::size_t r = 0; r < rows && !interrupted_; ++r) {
       const Source s = source(r);
       Row row = empty_row(false);

@@ -146,7 +146,7 @@ class SampleRun : RowLaw {
   void draw_unique(const Source& s, const Row& row, std::int64_t* ids, int threads, Scratch& scratch) {
     Top top(sampling_.size);
     const auto look = [&](std::size_t first, std::size_t last, Top& best, Scratch& own) {
-      const auto noise = std::make_unique_for_overwrite<Noise>();
+      const Lease<Noise> noise;
       for (std::size_t b = first; b < last; ++b) offer(s, row, b, best, *noise, own);
     };
     if (row.listed()) {
@@ -222,7 +222,8 @@ void SampleRun::run(const ConstView& x, const RowOptions& o) {
   };
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     each(0, rows, plan.threads, scratch);
   } else {
     spread_runs(rows, rows_a_task(), plan.threads,

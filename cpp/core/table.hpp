@@ -83,7 +83,8 @@ struct DTypeKernels {
   GradBlock row_grad[op_count][2];
   double (*rest)(Bytes staged, std::size_t n, double max, int ref);  // the block's sum without what equals max
   Peak (*peak)(double max, int ref);
-  void (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
+  // Into `sum`, in the unit 2^(what it returns).
+  int (*weighted)(Bytes a, Bytes b, std::size_t n, double max, TwoSum& sum);
   double (*weighted_max)(Bytes a, Bytes b, std::size_t n);
   bool (*stage)(const Staging&, std::size_t n, OutBytes staged);      // whether the mask left anything in
   void (*widened)(Bytes x, std::size_t n, double shift, OutBytes y);  // to float64, less the shift; not of float64
@@ -165,6 +166,7 @@ struct Kernels {
   double (*exp_difference)(double x);                       // e^x, x <= 0
   double (*log1p)(double x);                                // x >= 0
   double (*log)(double x);                                  // x finite, normal, > 0
+  double (*log_pair)(double x, double low);                 // log(x + low), |low| up to an ulp of x
   double (*above_tangent)(double u);                        // e^-u - 1 + u, u > -700
   // of float64 logits, staged, and what their normalisers have found; leaves the offset as it is
   void (*differences)(Bytes x, Bytes z, std::size_t n, const Partial& p, const Partial& q, Differences& out);

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <fstream>
 #include <mutex>
 #include <stdexcept>
@@ -46,15 +47,29 @@ class Job {
       auto& next = stretch_[own].next;
       if (next.load(std::memory_order_relaxed) >= end) continue;
       if (const std::size_t i = next.fetch_add(1, std::memory_order_relaxed); i < end) {
-        task_(i);
+        attempt(i);
         return true;
       }
     }
     return false;
   }
+  // The first error of a task, on whichever thread, once no thread works on the job any more.
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
   std::atomic<bool> stop{false};
 
  private:
+  void attempt(std::size_t i) {
+    try {
+      task_(i);
+    } catch (const std::exception&) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      stop = true;
+    }
+  }
+
   static constexpr std::size_t most = 64;
   struct alignas(64) Stretch {
     std::atomic<std::size_t> next;
@@ -66,6 +81,8 @@ class Job {
   Task task_;
   std::size_t count_, stretches_;
   Stretch stretch_[most];
+  std::mutex mutex_;
+  std::exception_ptr error_;
 };
 
 class Pool {
@@ -97,14 +114,8 @@ class Pool {
   }
 
   static bool run_alone(Job& job, const Exec& exec) {
-    auto looked = Clock::now();
-    while (job.step(0)) {
-      if (exec.interrupted == nullptr) continue;
-      if (const auto now = Clock::now(); now - looked > std::chrono::milliseconds(50)) {
-        looked = now;
-        if (exec.interrupted()) job.stop = true;
-      }
-    }
+    while (job.step(0))
+      if (asked_to_stop(exec)) job.stop = true;
     return !job.stop;
   }
 
@@ -211,10 +222,21 @@ int quota() {  // cgroup v2, then v1; 0 for none
 
 }  // namespace
 
+bool asked_to_stop(const Exec& exec) {
+  if (exec.interrupted == nullptr) return false;
+  thread_local Clock::time_point looked{};
+  const auto now = Clock::now();
+  if (now - looked < std::chrono::milliseconds(50)) return false;
+  looked = now;
+  return exec.interrupted();
+}
+
 bool parallel(std::size_t count, int threads, const Exec& exec, Task task) {
   const int helpers = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads), count)) - 1;
   Job job(task, count, helpers + 1);
-  return helpers > 0 ? pool().run(job, helpers, exec) : Pool::run_alone(job, exec);
+  const bool whole = helpers > 0 ? pool().run(job, helpers, exec) : Pool::run_alone(job, exec);
+  job.rethrow();
+  return whole;
 }
 
 std::pair<int, std::string> default_threads() {

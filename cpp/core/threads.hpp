@@ -22,8 +22,12 @@ class Task {  // a reference to a callable; what it names must outlive the call
   void (*call_)(const void*, std::size_t);
 };
 
-// Runs task(0) .. task(count - 1) on up to `threads` threads.  False if interrupted: then some did not run.
+// Runs task(0) .. task(count - 1) on up to `threads` threads.  False if interrupted: then some did not run.  What a
+// task throws ends the job, and is thrown here.
 bool parallel(std::size_t count, int threads, const Exec&, Task task);
+
+// Whether Ctrl-C has come.  Looked for every 50 ms of a thread, however short its passes; only by the caller's thread.
+bool asked_to_stop(const Exec&);
 
 // Around calls of kernels: the floating-point environment that they expect (nearest, subnormals kept, nothing trapped),
 // the caller's put back after.  At the end what they streamed past the caches is made visible: a fence for each row

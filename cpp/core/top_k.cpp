@@ -34,7 +34,8 @@ void TopK::run(const ConstView& x, std::size_t k, std::byte* values, std::int64_
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {
     const KernelScope scope;
-    Scratch scratch;
+    const Lease<Scratch> lease;
+    Scratch& scratch = *lease;
     std::vector<Entry> entries;
     for (std::size_t r = 0; r < loop_.count() && !interrupted_; ++r) {
       top(source(r), k, plan.threads, entries, scratch);

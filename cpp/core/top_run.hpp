@@ -46,7 +46,7 @@ class TopRun : protected RadixSelect {
   // Adds what a cut keeps, by index.
   void list(const Source& s, const Cut& cut, std::vector<Entry>& to, Scratch& scratch) const {
     const Entry last{cut.least, cut.last};
-    for (std::size_t b = 0; b < blocks_; ++b)
+    for (std::size_t b = 0; b < blocks_ && !stopped(); ++b)
       each_from(s, b * block_, length(b), cut.least, scratch, [&](const Entry& e) {
         if (!precedes(last, e)) to.push_back(e);
       });
@@ -77,7 +77,7 @@ class TopRun : protected RadixSelect {
 
   void look_into_blocks(const Source& s, std::size_t k, int threads, std::vector<Entry>& top, Scratch& scratch) {
     double limit = bound_by_lanes(s, k, threads, scratch);
-    for (std::size_t b = 0; b < blocks_; ++b) {
+    for (std::size_t b = 0; b < blocks_ && !stopped(); ++b) {
       each_from(s, b * block_, length(b), limit, scratch, [&](const Entry& found) { top.push_back(found); });
       if (top.size() >= 2 * k + 64)
         if (limit = shortened(top, k).value; !std::isnan(limit)) limit = Top::next_above(dtype_, limit);

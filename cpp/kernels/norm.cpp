@@ -22,6 +22,7 @@ static double exp_scaled(double x, int ref) { return RowMath<double>::exp_scaled
 static double exp_difference(double x) { return RowMath<double>::exp_difference(x); }
 static double log1p_one(double x) { return RowMath<double>::log1p(x); }
 static double log_one(double x) { return RowMath<double>::log(x); }
+static double log_of_pair(double x, double low) { return RowMath<double>::log_pair(x, low); }
 static double above_tangent(double u) { return RowMath<double>::above_tangent(u); }
 template <class F>
 static Peak peak(double max, int ref) {
@@ -33,6 +34,7 @@ void fill_norm(Kernels& k) {
   k.exp_difference = exp_difference;
   k.log1p = log1p_one;
   k.log = log_one;
+  k.log_pair = log_of_pair;
   k.above_tangent = above_tangent;
   each_dtype(k, []<class T>(DTypeKernels& to, T) {
     using F = compute_t<T>;

@@ -29,7 +29,10 @@ struct RowMath {
   VM_MEMBER static double exp_difference(double x) { return x < -750 ? 0 : exp_scaled(x, -500) * 0x1p-500; }
   VM_MEMBER static double log1p(double x) { return Lanes<One>(vastmax::VM_ISA::log1p(splat<One>(x))).at[0]; }
   VM_MEMBER static double above_tangent(double u) { return Lanes<One>(AboveTangent<One>()(splat<One>(u))).at[0]; }
-  VM_MEMBER static double log(double x) { return Lanes<One>(log_pair(splat<One>(x), splat<One>(0))).at[0]; }
+  VM_MEMBER static double log_pair(double x, double low) {
+    return Lanes<One>(vastmax::VM_ISA::log_pair(splat<One>(x), splat<One>(low))).at[0];
+  }
+  VM_MEMBER static double log(double x) { return log_pair(x, 0); }
 
   VM_MEMBER static Peak peak(double max, int ref) {
     using V = vec<F>;

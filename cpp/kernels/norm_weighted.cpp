@@ -15,22 +15,34 @@ static double weighted_max(Bytes a, Bytes b, std::size_t n) {
   return static_cast<double>(top) + 0.0;
 }
 
-template <class F>
-static void weighted(Bytes a, Bytes b, std::size_t n, double max, TwoSum& out) {
-  const WeightedTerm<F64> term(max);
-  double sum = 0, lost = 0;  // lanes in index order: the terms of a cancelling sum must meet exactly
+// fn(x, w, left) along a block in float64.
+template <class F, class Fn>
+VM_INLINE void each_pair(Bytes a, Bytes b, std::size_t n, const Fn& fn) {
   for (std::size_t i = 0; i < n; i += F64::lanes) {
     const std::size_t left = n - i < F64::lanes ? n - i : F64::lanes;
-    const Lanes<F64> terms(term(load_first<F64>(a + i * sizeof(F), left, 0, type<F>),
-                                load_first<F64>(b + i * sizeof(F), left, 0, type<F>)));
+    fn(load_first<F64>(a + i * sizeof(F), left, 0, type<F>), load_first<F64>(b + i * sizeof(F), left, 0, type<F>),
+       left);
+  }
+}
+
+template <class F>
+static int weighted(Bytes a, Bytes b, std::size_t n, double max, TwoSum& out) {
+  const WeightedTerm<F64> term(max);
+  F64 exponents = splat<F64>(-Number<double>::infinity);
+  each_pair<F>(a, b, n,
+               [&](F64 x, F64 w, std::size_t) { exponents = vastmax::VM_ISA::max(term.exponent(x, w), exponents); });
+  const int unit = term.unit(largest(exponents));
+  double sum = 0, lost = 0;  // lanes in index order: the terms of a cancelling sum must meet exactly
+  each_pair<F>(a, b, n, [&](F64 x, F64 w, std::size_t left) {
+    const Lanes<F64> terms(term(x, w, unit));
     for (std::size_t j = 0; j < left; ++j) {
       const double next = sum + terms.at[j], part = next - sum;
       lost += term.infinite() ? 0 : (sum - (next - part)) + (terms.at[j] - part);
       sum = next;
     }
-  }
-  out.add(sum);
-  out.low += lost;
+  });
+  out = {sum, lost};
+  return unit;
 }
 
 void fill_norm_weighted(Kernels& k) {

@@ -139,9 +139,11 @@ void logsumexp_weighted(const ConstView& x, const ConstView& weights, const View
   if (sign != nullptr) a.signs = rows.row_operand(direction, *sign);
   if (a.shape.count == 0) return;
   const std::int64_t tiles = tiles_of(a.shape.n, item_size(x.dtype));
-  const Workspace<double> tops(a.shape.count * tiles, exec.stream, op), top_of_row(a.shape.count, exec.stream, op);
+  const Workspace<double> of_tile(a.shape.count * tiles, exec.stream, op);
+  const Workspace<double> top_of_row(a.shape.count, exec.stream, op), exponent_of_row(a.shape.count, exec.stream, op);
   const Workspace<TwoSum> parts(a.shape.count * tiles, exec.stream, op);
-  norm_weighted(x.dtype, a, tiles, tops.data(), top_of_row.data(), parts.data(), exec.stream);
+  norm_weighted(x.dtype, a, tiles, {of_tile.data(), top_of_row.data(), exponent_of_row.data(), parts.data()},
+                exec.stream);
 }
 
 #define VM_OP(shape, name, Formula) VM_DEFINE_##shape(name)

@@ -51,8 +51,7 @@ struct Cutting {
   // The least number with e^((z - max) / temperature) >= min_p.
   VM_MEMBER double least_of(double min_p) const {
     if (max == infinity) return max;
-    const double gap =
-        temperature * signed_log(0, {min_p, 0}, false, [](double x) { return RowMath<F>::log(x); }).value;
+    const double gap = temperature * signed_log(0, {{min_p, 0}, 0}, false, &RowMath<F>::log_pair).value;
     if (!(gap > -infinity)) return least_possible();
     const auto reaches = [&](std::uint64_t key) { return static_cast<double>(number_of<F>(key)) - max >= gap; };
     const std::uint64_t key = first_that(reaches, key_of(-Number<F>::infinity), highest);

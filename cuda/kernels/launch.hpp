@@ -58,8 +58,11 @@ std::size_t shared_for_row(std::int64_t classes, std::size_t item, bool keep);
 struct WeightedOperands : RowOperands {  // second: the weights
   Operand signs;                         // of the sums; data is null for nowhere
 };
-void norm_weighted(DType, const WeightedOperands&, std::int64_t tiles, double* tops, double* top_of_row, TwoSum* parts,
-                   const Stream&);
+struct WeightedScratch {
+  double *of_tile, *top_of_row, *exponent_of_row;  // of_tile: the largest logit, then the exponent of the largest term
+  TwoSum* parts;                                   // of each tile
+};
+void norm_weighted(DType, const WeightedOperands&, std::int64_t tiles, const WeightedScratch&, const Stream&);
 void signs_of_sums(DType of_both, const ElementOperands&, const Stream&);
 
 // What a target weighs: a class of each row, or `width` of them with their probabilities; or a probability of every

@@ -52,6 +52,7 @@ tops_kernel(RowOperands a, std::int64_t tiles, double* tops) {
   }
 }
 
+// The largest of a row's tiles; they may be logits or exponents.
 VM_KERNEL(block_threads, 4) top_kernel(std::int64_t rows, std::int64_t tiles, const double* tops, double* top_of_row) {
   for (std::int64_t row = global_warp(); row < rows; row += global_warps()) {
     double top = -infinity;
@@ -61,33 +62,46 @@ VM_KERNEL(block_threads, 4) top_kernel(std::int64_t rows, std::int64_t tiles, co
   }
 }
 
+using Term = WeightedTerm<vec<double>>;
+
 template <class T>
 VM_KERNEL(block_threads, 4)
-sums_kernel(RowOperands a, std::int64_t tiles, const double* top_of_row, TwoSum* parts) {
+sums_kernel(RowOperands a, std::int64_t tiles, const double* top_of_row, TwoSum* parts, double* exponents) {
   using V = vec<double>;
   for (std::int64_t t = global_warp(); t < a.shape.count * tiles; t += global_warps()) {
-    const WeightedTerm<V> term(top_of_row[t / tiles]);
+    const Term term(top_of_row[t / tiles]);
+    const auto logit = [](const WeightedRow<T>& row, std::int64_t i) { return splat<V>(row.logit(i)); };
+    const auto weight = [](const WeightedRow<T>& row, std::int64_t i) { return splat<V>(row.weight(i)); };
+    double exponent = -infinity;
+    each_in_tile<T>(a, tiles, t, [&](const WeightedRow<T>& row, std::int64_t i) {
+      exponent = larger(exponent, term.exponent(logit(row, i), weight(row, i)).piece[0].v);
+    });
+    exponent = warp_largest(exponent);
     TwoSum sum;
     each_in_tile<T>(a, tiles, t, [&](const WeightedRow<T>& row, std::int64_t i) {
-      sum.add(term(splat<V>(row.logit(i)), splat<V>(row.weight(i))).piece[0].v);
+      sum.add(term(logit(row, i), weight(row, i), term.unit(exponent)).piece[0].v);
     });
     sum = warp_total(sum);
-    if (lane() == 0) parts[t] = sum;
+    if (lane() == 0) parts[t] = sum, exponents[t] = exponent;
   }
 }
 
 template <class F>
 VM_KERNEL(virtual_threads, 2)
-finish_kernel(WeightedOperands a, std::int64_t tiles, const double* top_of_row, const TwoSum* parts) {
+finish_kernel(WeightedOperands a, std::int64_t tiles, WeightedScratch from) {
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   for (std::int64_t row = block(); row < a.shape.count; row += blocks()) {
-    const TwoSum* const own = parts + row * tiles;
+    const TwoSum* const own = from.parts + row * tiles;
+    const double* const exponents = from.of_tile + row * tiles;
+    const int unit = Term::unit(from.exponent_of_row[row]);
     const TwoSum sum = total_by_block(tiles, scratch, [&](TwoSum& to, std::int64_t t) {
-      to.add(own[t].high);
-      to.low += own[t].low;
+      const TwoSum part = ScaledSum::in_unit(own[t], Term::unit(exponents[t]), unit);
+      to.add(part.high);
+      to.low += part.low;
     });
     if (thread() == 0) {
-      const SignedLog result = signed_log(top_of_row[row], sum, a.signs.data != nullptr, &RowMath<F>::log);
+      const SignedLog result =
+          signed_log(from.top_of_row[row], {sum, unit}, a.signs.data != nullptr, &RowMath<F>::log_pair);
       store_one<F>(a.shape.row(a.out, row), static_cast<F>(result.value));
       if (a.signs.data != nullptr) store_one<F>(a.shape.row(a.signs, row), static_cast<F>(result.sign));
     }
@@ -111,19 +125,19 @@ void signs_of_sums(DType dtype, const ElementOperands& e, const Stream& stream) 
   dtype == DType::float64 ? start(double{}) : start(float{});
 }
 
-void norm_weighted(DType dtype, const WeightedOperands& a, std::int64_t tiles, double* tops, double* top_of_row,
-                   TwoSum* parts, const Stream& stream) {
+void norm_weighted(DType dtype, const WeightedOperands& a, std::int64_t tiles, const WeightedScratch& to,
+                   const Stream& stream) {
   const Grid by_tile = grid_for(a.shape.count * tiles, block_threads / lanes_of_warp, block_threads, stream);
   const Grid by_warp = grid_for(a.shape.count, block_threads / lanes_of_warp, block_threads, stream);
+  const RowOperands& rows = a;
+  with_dtype(dtype, [&]<class T>(T) { launch(tops_kernel<T>, by_tile, stream, rows, tiles, to.of_tile); });
+  launch(top_kernel, by_warp, stream, a.shape.count, tiles, to.of_tile, to.top_of_row);
   with_dtype(dtype, [&]<class T>(T) {
-    launch(tops_kernel<T>, by_tile, stream, static_cast<const RowOperands&>(a), tiles, tops);
+    launch(sums_kernel<T>, by_tile, stream, rows, tiles, to.top_of_row, to.parts, to.of_tile);
   });
-  launch(top_kernel, by_warp, stream, a.shape.count, tiles, tops, top_of_row);
-  with_dtype(dtype, [&]<class T>(T) {
-    launch(sums_kernel<T>, by_tile, stream, static_cast<const RowOperands&>(a), tiles, top_of_row, parts);
-  });
+  launch(top_kernel, by_warp, stream, a.shape.count, tiles, to.of_tile, to.exponent_of_row);
   const Grid by_block = grid_for(a.shape.count, 1, virtual_threads, stream, virtual_threads * sizeof(TwoSum));
-  const auto finish = [&]<class F>(F) { launch(finish_kernel<F>, by_block, stream, a, tiles, top_of_row, parts); };
+  const auto finish = [&]<class F>(F) { launch(finish_kernel<F>, by_block, stream, a, tiles, to); };
   dtype == DType::float64 ? finish(double{}) : finish(float{});
 }
 
