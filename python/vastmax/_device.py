@@ -113,6 +113,10 @@ class Site:
         """Copy `view` if it shares a part of its memory with `out`. An exact alias stays: kernels work in place."""
         return self.copied(view) if view is not None and _arrays.overlap(view, out) else view
 
+    def clear_of(self, out: Array, *views: Array | None) -> tuple[Any, ...]:
+        """Copy what shares memory with `out`: kernels may read these again after they have written there."""
+        return tuple(self.copied(view) if view is not None and _arrays.share(view, out) else view for view in views)
+
     def temperature(self, rows: Rows, value: ArrayLike | None) -> Array | None:
         """Check one on the host, where it must be looked at anyway, and bring it to the device."""
         if value is not None and _arrays.home(value) == "cuda":

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -120,9 +119,12 @@ class Rows:
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
     """Return the rows of `x` along one axis."""
-    if isinstance(axis, Sequence) or axis is None:
-        raise TypeError(message(op, "axis", f"is {axis!r}", f"one int, the axis of the classes of {argument}"))
-    return Rows(op, x.shape, axis)
+    try:
+        one = index(axis)
+    except TypeError:
+        accepted = f"one int, the axis of the classes of {argument}"
+        raise TypeError(message(op, "axis", f"is {axis!r}", accepted)) from None
+    return Rows(op, x.shape, one)
 
 
 def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -139,7 +141,7 @@ def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
             raise TypeError(message(op, "axis", f"is {axis!r}", "an int, a tuple of ints, or None")) from None
         if not -ndim <= i < ndim:
             accepted = f"{-ndim} to {ndim - 1}" if ndim else "-1, 0, None"
-            raise np.exceptions.AxisError(i, ndim, f"{op}: axis is {i}; accepted: {accepted}")
+            raise np.exceptions.AxisError(i, ndim, message(op, "axis", f"is {i}", accepted))
         if i % ndim in axes:
             raise ValueError(message(op, "axis", f"is {axis!r}, which repeats an axis", "different axes"))
         axes.add(i % ndim)

@@ -206,7 +206,7 @@ class LogSumExp:
         if y is None:
             y = np.empty(rows.shape, kind)
         else:
-            logits = _arrays.apart(logits, rows.of(y))
+            logits = _arrays.apart(logits, rows.of(y))  # each piece is read before it is written
         target = rows.of(y)
         for some, classes in _progress.track(_pieces(logits), "softmax", progress):
             piece = _arrays.floats(op, "chunk", _part(logits, some, classes))
