@@ -68,12 +68,16 @@ def norm_reduce(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
+    *,
+    narrow: bool = False,
 ) -> Reduced | tuple[Reduced, Reduced]:
-    """Run logsumexp, with weights `b` or without."""
+    """Run logsumexp, with weights `b` or without; `narrow` results have the dtype of the logits."""
     if _on_gpu(op, a, b):
         from . import _cuda_call
 
-        return _cuda_call.norm_reduce(op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
+        return _cuda_call.norm_reduce(
+            op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype, narrow=narrow
+        )
     logits = _arrays.floats(op, "a", a, dtype)
     weights = None
     shape = logits.shape
@@ -103,6 +107,12 @@ def norm_reduce(
         run("logsumexp", x, value, t, rows.of_mask(mask))
         if return_sign:  # of a sum of positive terms
             sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
+    if narrow:
+        with np.errstate(all="ignore"):  # what 16 bits cannot hold
+            y, sign = (
+                y.astype(logits.dtype, copy=False),
+                None if sign is None else sign.astype(logits.dtype, copy=False),
+            )
     if sign is None:
         return _arrays.unwrap(y, out)
     return _arrays.unwrap(y, out), _arrays.unwrap(sign.reshape(y.shape), None)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import _arrays, _config, _reduction
@@ -64,10 +65,12 @@ def norm_reduce(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
+    *,
+    narrow: bool = False,
 ) -> Reduced | tuple[Reduced, Reduced]:
-    """Run logsumexp, with weights `b` or without."""
+    """Run logsumexp, with weights `b` or without; `narrow` results have the dtype of the logits."""
     simple = axis == -1 and temperature is None and where is None and dtype is None
-    if simple and b is None and not keepdims and not return_sign and (made := _short(op, a, out)) is not None:
+    if simple and b is None and not (keepdims or return_sign or narrow) and (made := _short(op, a, out)) is not None:
         return made
     site = Site(op, a, b, where)
     logits = site.floats("a", a, dtype)
@@ -81,8 +84,9 @@ def norm_reduce(
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
     site.chosen(rows.count, rows.classes, logits.dtype)
     kind, reduced = _arrays.reduction_dtype(logits.dtype), rows.kept if keepdims else rows.result
-    y, done = site.result(out, reduced, kind)
-    sign, sign_done = site.result(None, reduced, kind) if return_sign else (None, None)
+    room = partial(site.narrowed, reduced, kind, logits.dtype) if narrow else partial(site.result, None, reduced, kind)
+    y, done = room() if out is None else site.result(out, reduced, kind)
+    sign, sign_done = room() if return_sign else (None, None)
     value, direction = y.reshape(rows.result), None if sign is None else sign.reshape(rows.result)
     logits, weights, mask = site.apart(logits, y), site.apart(weights, y), site.apart(mask, y)
     x = site.rows(rows, _arrays.spread(op, "a", logits, shape))

@@ -160,6 +160,13 @@ class Site:
         view, _ = self._take("out", found)
         return view, given
 
+    def narrowed(
+        self, shape: tuple[int, ...], kind: np.dtype[Any], dtype: np.dtype[Any]
+    ) -> tuple[Array, Callable[[], Array]]:
+        """Return room for results of a wider kind, and what hands them to the user in `dtype`."""
+        made = self.fresh(shape, kind)
+        return made, lambda: self.given(made, shape, dtype)
+
     def given(self, values: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Hand numbers of a workspace to the user, in this shape and dtype."""
         made, give = self.result(None, shape, dtype)

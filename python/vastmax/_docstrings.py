@@ -54,6 +54,19 @@ Parameters
 %(returns)s
 
 %(raises)s""",
+    "ufunc": """
+Parameters
+----------
+%(x)s
+out : ndarray or tuple of one ndarray, optional
+    Where to write: the shape of the result and its dtype. May be `x`.
+where : array_like of bool, default True
+    Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+%(dtype)s
+
+%(returns)s
+
+%(raises)s""",
     "softmax_values": """
 Accuracy: at most 2 ULP in float32, 4 in float64, 1 in float16 and bfloat16, for any number of classes.
 
