@@ -59,10 +59,7 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
     kind = computed_dtype(op, argument, array.dtype)
     if dtype is not None:
         kind = wanted(op, dtype)
-    if array.dtype == kind:
-        return array
-    with np.errstate(all="ignore"):  # a narrower dtype= overflows to inf, as in PyTorch
-        return array.astype(kind)
+    return cast(array, kind)  # a narrower dtype= overflows to inf, as in PyTorch
 
 
 def computed_dtype(op: str, argument: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -88,10 +85,7 @@ def common(*arrays: Array) -> np.dtype[Any]:
 def alike(*arrays: Array) -> tuple[Array, ...]:
     """Bring arrays to the dtype that they have in common."""
     kind = common(*arrays)
-    if all(a.dtype == kind for a in arrays):
-        return arrays
-    with np.errstate(all="ignore"):  # a signalling NaN
-        return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
+    return tuple(cast(a, kind) for a in arrays)
 
 
 def joining(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
@@ -153,6 +147,19 @@ def _overlaps_itself(a: Array) -> bool:
     # Two elements differ in their index along some axis, and may be moved along it until one of them is the first.
     views = (np.moveaxis(a, axis, 0) for axis in range(a.ndim))
     return a.size > 0 and any(share(view[:1], view[1:]) for view in views)
+
+
+def cast(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `a` in a dtype: itself, if it has that."""
+    if a.dtype == dtype:
+        return a
+    with np.errstate(all="ignore"):  # a signalling NaN; what a narrower type cannot hold
+        return a.astype(dtype)
+
+
+def dense(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `a` in a dtype and in C order: itself, if it is so."""
+    return np.ascontiguousarray(cast(a, dtype))
 
 
 def like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:

@@ -108,11 +108,7 @@ def norm_reduce(
         if return_sign:  # of a sum of positive terms
             sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
     if narrow:
-        with np.errstate(all="ignore"):  # what 16 bits cannot hold
-            y, sign = (
-                y.astype(logits.dtype, copy=False),
-                None if sign is None else sign.astype(logits.dtype, copy=False),
-            )
+        y, sign = _arrays.cast(y, logits.dtype), None if sign is None else _arrays.cast(sign, logits.dtype)
     if sign is None:
         return _arrays.unwrap(y, out)
     return _arrays.unwrap(y, out), _arrays.unwrap(sign.reshape(y.shape), None)
@@ -139,7 +135,7 @@ def norm_grad(
     rows = Rows(op, logits.shape, axis)
     if grad.shape not in (rows.result, rows.kept):
         raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", f"{rows.result} or {rows.kept}"))
-    grad = grad.reshape(rows.result).astype(_arrays.reduction_dtype(logits.dtype), copy=False)
+    grad = _arrays.cast(grad.reshape(rows.result), _arrays.reduction_dtype(logits.dtype))
     t, mask = rows.temperature(temperature), rows.mask(where)
     y = _arrays.destination(op, out, logits.shape, logits.dtype)
     run = _chosen("norm_grad", op, rows.count, rows.classes, logits.dtype)

@@ -156,7 +156,7 @@ def _dense(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> 
     array = _arrays.floats(op, argument, value)
     if array.shape != shape:
         raise ValueError(message(op, argument, f"has shape {array.shape}", str(shape)))
-    return np.ascontiguousarray(array, F64)
+    return _arrays.dense(array, F64)
 
 
 def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows: Rows) -> Array | None:

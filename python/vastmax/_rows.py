@@ -80,8 +80,7 @@ class Rows:
         t = _arrays.as_given(self._op, "temperature", value)
         if t.dtype.kind not in "fiub" and not _arrays.is_float(t.dtype):
             raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
-        with np.errstate(all="ignore"):  # longdouble overflows to inf
-            t = t.astype(F64, copy=False)
+        t = _arrays.cast(t, F64)  # longdouble overflows to inf
         good = np.isfinite(t) & (t > 0)
         if not good.all():
             raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
@@ -113,8 +112,7 @@ class Rows:
 
     def returned(self, values: Array, kind: np.dtype[Any], *more: int) -> Reduced:
         """Shape what the core found for each row for the user."""
-        with np.errstate(all="ignore"):  # a float64 may not fit float32
-            return _arrays.unwrap(values.astype(kind, copy=False).reshape((*self.result, *more)), None)
+        return _arrays.unwrap(_arrays.cast(values, kind).reshape((*self.result, *more)), None)
 
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:

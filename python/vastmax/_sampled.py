@@ -96,7 +96,7 @@ def _outer(op: str, grad_output: ArrayLike | None, rows: int) -> Array | None:
     given = _arrays.floats(op, "grad_output", grad_output)
     if given.shape not in ((), (rows,)):
         raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"() or ({rows},)"))
-    return np.ascontiguousarray(np.broadcast_to(given, (rows,)), _arrays.F64)
+    return _arrays.dense(np.broadcast_to(given, (rows,)), _arrays.F64)
 
 
 class _Batch:

@@ -91,8 +91,7 @@ def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: S
         _make_one_hot(np.atleast_1d(z), axis)
     else:
         softmax(z, axis, temperature=sharpness, out=z)
-    with np.errstate(all="ignore"):  # a subnormal
-        return _arrays.unwrap(z.astype(x.dtype, copy=False), None)
+    return _arrays.unwrap(_arrays.cast(z, x.dtype), None)
 
 
 def _make_one_hot(z: Array, axis: int) -> None:

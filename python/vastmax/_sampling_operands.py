@@ -34,8 +34,7 @@ def temperatures(op: str, rows: Rows, value: ArrayLike) -> Array:
     given = _arrays.as_given(op, "temperature", value)
     if given.dtype.kind not in "fiu" and not _arrays.is_float(given.dtype):
         raise TypeError(message(op, "temperature", f"has dtype {given.dtype}", accepted))
-    with np.errstate(all="ignore"):  # longdouble overflows to inf
-        numbers = given.astype(F64)
+    numbers = _arrays.cast(given, F64)  # longdouble overflows to inf
     bad = ~(numbers >= 0)
     if bad.any():
         raise ValueError(message(op, "temperature", f"is {given[bad].flat[0]}", accepted))

@@ -2,8 +2,9 @@
 """Softmax, logsumexp and cross-entropy of logits whose classes lie on the ranks of an MPI communicator.
 
 Each rank holds the logits of all rows for its own classes, along the last axis. Each call is an `Allgather` of seven
-numbers, by which the ranks agree, and one of a few numbers for each row. mpi4py is imported at the first call: ``pip install "vastmax[mpi]"``, beside an MPI library
-(``pip install mpich`` is one). A rank uses the cores that it is bound to: `vastmax.config(threads=...)` changes that.
+numbers, by which the ranks agree, and one of a few numbers for each row. mpi4py is imported at the first call:
+``pip install "vastmax[mpi]"``, beside an MPI library (``pip install mpich`` is one). A rank uses the cores that it is
+bound to: `vastmax.config(threads=...)` changes that.
 """
 
 from __future__ import annotations
@@ -146,8 +147,7 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
     np.float64(4.248354255291589e-18)
     """
     exchange = _Exchange("mpi.cross_entropy", shard, comm, target, vocab_start)
-    with np.errstate(all="ignore"):  # a loss that float32 cannot hold
-        return _arrays.unwrap(exchange.seen.losses().astype(exchange.seen.state.dtype), None)
+    return _arrays.unwrap(_arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
 
 
 class _Header(NamedTuple):
@@ -204,7 +204,7 @@ class _Exchange:
         ids = self._target.astype(np.int64)
         same_ids = crc32(self._target.astype(F64).tobytes(), crc32(ids.tobytes()))  # of 64 bits, with and without sign
         told = _shards.seen(shard, -1, ids, start, _arrays.reduction_dtype(dtype))
-        sums = (*(crc32(what.encode()) for what in (op, dtype.name, repr(rows))), same_ids)
+        sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), same_ids)
         return _Header(1, *sums, start, shard.shape[-1]), told
 
     def _agree(self, headers: list[_Header]) -> None:

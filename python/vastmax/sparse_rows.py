@@ -100,7 +100,7 @@ class _Applied:
         if any(_arrays.share(a, to) for a in self._sources() for to in (weight, state) if to is not None):
             parts = [(ids, rows.copy()) for ids, rows in parts]  # all of them, before any is written over
         for ids, rows in parts:
-            changes = np.ascontiguousarray(rows, kind)
+            changes = _arrays.dense(rows, kind)
             _core.update_rows(weight, ids, changes, lr, state, eps, options.threads, options.isa)
 
 

@@ -69,7 +69,9 @@ def logsumexp(
 
     Notes
     -----
-    Accuracy and special values: those of `vastmax.logsumexp`, and one rounding more to 16 bits.
+    Accuracy: that of `vastmax.logsumexp`, and one rounding more to 16 bits.
+
+    Special values: those of `vastmax.logsumexp`.
 
     Examples
     --------

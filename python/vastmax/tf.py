@@ -531,7 +531,7 @@ class _Problem:
             raise ValueError(message(op, "inputs", f"has shape {x.shape}", f"(rows, {self._weights.shape[0]})"))
         self.dtype = x.dtype
         wide = x.dtype == _arrays.F64 or self._weights.wide or self._biases.wide
-        self._x = np.ascontiguousarray(x, _arrays.F64 if wide else _arrays.F32)
+        self._x = _arrays.dense(x, _arrays.F64 if wide else _arrays.F32)
         given = _arrays.as_given(op, "labels", labels)
         self._labels = _labels(op, "labels", labels, num_true, given, self._classes)
         if len(self._labels) != len(x):
@@ -570,8 +570,7 @@ class _Problem:
 
     def returned(self, loss: Array) -> Array:
         """Return losses in the dtype of the inputs."""
-        with np.errstate(all="ignore"):  # what 16 bits cannot hold
-            return loss.astype(self.dtype, copy=False)
+        return _arrays.cast(loss, self.dtype)
 
     def _planned(self, draws: int) -> None:
         """Stop here if the call is only to be explained."""
