@@ -250,3 +250,35 @@ def test_tables_that_overlap_themselves() -> None:
     assert (memory == 7).all()
     gradient.apply_sgd_(memory[:12].reshape(4, 3)[::-1], 1.0)
     np.testing.assert_array_equal(memory[:12].reshape(4, 3)[:, 0], [7, 6, 7, 6])
+
+
+def lent(a: Any) -> Any:
+    return ByDlpack(a) if isinstance(a, np.ndarray) and a.ndim else a
+
+
+@pytest.mark.any_isa
+@pytest.mark.parametrize("road", ["cpu", "there and back", "arrays on the GPU"])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.call not in (normalised, loss)])
+def test_explain_checks_out_as_the_call_does(name: str, road: str) -> None:
+    if road != "cpu" and not SIMULATED:
+        pytest.skip("needs the SIMT build, whose device memory is that of the host")
+    if road != "cpu" and name.startswith("special"):
+        pytest.skip("where= of these is for NumPy arrays")
+    case = CASES[name]
+    first = (X,) if name.startswith("special") else ()
+    put = lent if road == "arrays on the GPU" else lambda a: a
+    operands = {k: put(v) for k, v in case.operands.items()}
+    shape = case.out.shape
+    broken = [np.zeros((*shape, 2)), np.zeros(shape, np.float32)]
+    if case.out is X:
+        broken.append(next(overlapping_views()))
+    with vastmax.config(device="cuda" if road == "there and back" else None):
+        for out in (*map(put, broken), "out"):
+            with pytest.raises((TypeError, ValueError)) as of_call:
+                case.call(*first, **operands, out=out)
+            with pytest.raises(type(of_call.value)) as of_explain:
+                vastmax.explain(case.call, *first, **operands, out=out)
+            assert str(of_explain.value) == str(of_call.value)
+        out = np.full(shape, 7.0)
+        assert vastmax.explain(case.call, *first, **operands, out=put(out)).rows > 0
+        assert (out == 7).all()

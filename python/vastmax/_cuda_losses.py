@@ -55,7 +55,7 @@ def norm_loss(
     shapes = {rows.result, ()} if reduction == "none" else {()}
     scale = None if grad_output is None else site.doubles("grad_output", grad_output, *shapes)
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
-    site.chosen(rows.count, rows.classes, x.dtype)
+    site.chosen(rows.count, rows.classes, x.dtype, out=(out, x.shape, x.dtype))
     kind = _arrays.reduction_dtype(x.dtype)
     y, done = site.result(out, x.shape, x.dtype) if op == "cross_entropy_with_grad" else (None, None)
     if y is not None:

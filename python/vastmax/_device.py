@@ -63,10 +63,23 @@ class Site:
         wish = wished_stream(op, self.device)
         self.stream = _guests.current_stream(self.guest, self.device) if wish is None else wish
 
-    def chosen(self, rows: int, classes: int, dtype: np.dtype[Any], table: tuple[int, str] | None = None) -> None:
-        """End the call here if `explain` asks; nothing has been written yet. `table` is that of `Planned`."""
+    def chosen(
+        self,
+        rows: int,
+        classes: int,
+        dtype: np.dtype[Any],
+        table: tuple[int, str] | None = None,
+        *,
+        out: tuple[Foreign, tuple[int, ...], np.dtype[Any]] | None = None,
+    ) -> None:
+        """End the call here if `explain` asks; nothing has been written yet. `table` is that of `Planned`.
+
+        `out` is a destination that the call has still to check, and what its shape and dtype must be.
+        """
         options = _config.current()
         if options.explaining:
+            if out is not None and out[0] is not None:
+                self._out(*out)
             choice = choose(self.op, "cuda", options.device, rows, classes, dtype, absent=dict, measured=lambda: None)
             raise Planned(self.op, "cuda", choice, rows, classes, dtype, table)
 

@@ -106,13 +106,14 @@ ignore_index : int, default -100
     A row with this target counts as nothing, whatever its logits; among the ids of a tuple it stands for no class.
 reduction : {"mean", "sum", "none"}, default "mean"
     "mean" divides by the sum of the weights of the targets, :math:`s \\, w`; for probabilities and tuples, by the sum
-    of `sample_weight`.
+    of `sample_weight`. Where that is 0, the loss is NaN and its gradient 0.
 label_smoothing : float, default 0
     :math:`\\epsilon`, from 0 to 1.
 z_loss : float, default 0
     :math:`\\lambda \\ge 0`. Not multiplied by `weight`.
 softcap : float, optional
-    :math:`c > 0`, after the temperature; without it :math:`z = x / T`.
+    :math:`c > 0`, after the temperature; without it :math:`z = x / T`. A logit of -inf becomes :math:`-c`, a class like
+    others: hide classes by `where`.
 %(temperature)s
 where : array_like of bool, optional
     Broadcasts to `logits`. False entries are no classes: they take no part, whatever they hold, and get no share of

@@ -65,6 +65,9 @@ class LogSumExp:
 
     Logits larger than memory may be a `numpy.memmap`: a chunk is read piece by piece.
 
+    Threads: one state is for one thread at a time; chunks that two threads add at once may be lost. Give each thread a
+    state of its own, and merge them.
+
     Examples
     --------
     >>> import numpy as np
