@@ -156,6 +156,7 @@ class NormLoss : NormMapRun {
     return dtype_ == DType::float64 ? scaled_params<double>(math(), norm, scale, left)
                                     : scaled_params<float>(math(), norm, scale, left);
   }
+  bool mean_of_nothing() const { return loss_.mean && total_ == 0; }  // NaN, and its gradient 0
   double factor(const Source& s) const {
     const double given = loss_.grad_output == nullptr ? 1 : loss_.grad_output[loss_.grad_output_per_row ? s.row : 0];
     return given * (loss_.mean ? 1 / total_ : 1) * row_weight(s.row) / s.divisor;
@@ -173,7 +174,7 @@ class NormLoss : NormMapRun {
   }
   void grad_block(const Source& s, const Norm& norm, const RowParams& row, const RowTerms& terms, std::size_t block,
                   Scratch& scratch) const {
-    if (left_out(s.row)) {
+    if (left_out(s.row) || mean_of_nothing()) {
       for (std::size_t i = 0; i < length(block); ++i) zero(s.row, block, i);
     } else if (norm.special()) {
       map_special(Role::probability, norm, s, block, scratch);

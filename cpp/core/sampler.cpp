@@ -129,7 +129,7 @@ struct Unigram {
       if (power == 1)
         c = std::ldexp(c, -exponent);  // exact
       else
-        c = k.exp_scaled(std::max(power * (log_of(k, c) - log_unit), -reducible), 0);
+        c = std::ldexp(k.exp_scaled(std::max(power * (log_of(k, c) - log_unit), -reducible), -500), -500);
     }
   }
 

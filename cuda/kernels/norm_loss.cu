@@ -32,6 +32,7 @@ class Target {
   // What a mean divides by.
   VM_MEMBER double weight() const { return left_out() ? 0 : row_weight() * (a_.one_class() ? class_weight(id(0)) : 1); }
   // Of d loss / d logit, over the temperature.
+  VM_MEMBER bool in_mean_of_nothing() const { return a_.mean && a_.total[1] == 0; }  // NaN, and its gradient 0
   VM_MEMBER double factor(double divisor) const {
     const double given = a_.grad_output == nullptr ? 1 : a_.grad_output[a_.grad_output_per_row ? row_ : 0];
     return given * (a_.mean ? 1 / a_.total[1] : 1) * row_weight() / divisor;
@@ -193,7 +194,9 @@ VM_INLINE LossResult finish_loss(const LossOperands& a, std::int64_t row, const 
   }
   if (a.z_loss != 0) total += a.z_loss * (lse * lse);
   a.loss[row] = target.row_weight() * total;
-  if (a.out.data == nullptr || r.row.special) return r;
+  if (a.out.data == nullptr) return r;
+  r.left_out = target.in_mean_of_nothing();
+  if (r.left_out || r.row.special) return r;
 
   r.factor = target.factor(x.divisor());
   const double of_lse = 2 * a.z_loss * lse;

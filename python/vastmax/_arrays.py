@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import sys
-from math import inf
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
 from . import _core, _policy
-from .errors import message
+from ._numbers import nearest
+from .errors import called, message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,10 @@ _FLOATS = frozenset(np.dtype(t).num for t in (np.float16, np.float32, np.float64
 _ON_GPU = (2, 13)  # device types of DLPack: CUDA memory, managed memory
 _ON_HOST = (1, 3, 11)  # memory of the CPU, pinned or not
 _NAMES = {4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
+_WITH_WHERE = (  # ops that take where=
+    *("softmax", "log_softmax", "logsumexp", "logsumexp_backward"),
+    *("cross_entropy", "cross_entropy_with_grad", "sample"),
+)
 _ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
 
 
@@ -55,10 +59,7 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
     kind = computed_dtype(op, argument, array.dtype)
     if dtype is not None:
         kind = wanted(op, dtype)
-    if array.dtype == kind:
-        return array
-    with np.errstate(all="ignore"):  # a narrower dtype= overflows to inf, as in PyTorch
-        return array.astype(kind)
+    return cast(array, kind)  # a narrower dtype= overflows to inf, as in PyTorch
 
 
 def computed_dtype(op: str, argument: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -84,10 +85,7 @@ def common(*arrays: Array) -> np.dtype[Any]:
 def alike(*arrays: Array) -> tuple[Array, ...]:
     """Bring arrays to the dtype that they have in common."""
     kind = common(*arrays)
-    if all(a.dtype == kind for a in arrays):
-        return arrays
-    with np.errstate(all="ignore"):  # a signalling NaN
-        return tuple(a if a.dtype == kind else a.astype(kind) for a in arrays)
+    return tuple(cast(a, kind) for a in arrays)
 
 
 def joining(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
@@ -102,10 +100,7 @@ def sharpness(op: str, beta: object, dtype: np.dtype[Any]) -> float:
     accepted = f"a number > 0, from {least:.3g} to {most:.3g} for {dtype}"
     if not isinstance(beta, Real):  # NumPy's real scalars are
         raise TypeError(message(op, "beta", f"is {beta!r}", accepted))
-    try:
-        value = float(beta)
-    except OverflowError:  # a vast int
-        value = inf
+    value = nearest(beta)
     if not least <= value <= most:
         raise ValueError(message(op, "beta", f"is {beta!r}", accepted))
     return value
@@ -123,9 +118,48 @@ def destination(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[An
         raise ValueError(message(op, "out", f"has shape {out.shape}", str(shape)))
     if not out.flags.writeable:
         raise ValueError(message(op, "out", "is read-only", "a writable array"))
-    if out.size and 0 in out.strides and any(step == 0 and n > 1 for step, n in zip(out.strides, shape, strict=True)):
-        raise ValueError(message(op, "out", "is a broadcast view", "an array in which each element has its own memory"))
+    expect_own_memory(op, "out", out)
     return np.asarray(out)
+
+
+def expect_own_memory(op: str, argument: str, a: Array) -> None:
+    """Check that no two elements of an array that is to be written share memory."""
+    if not a.flags.forc and _overlaps_itself(a):
+        accepted = "an array in which each element has its own memory"
+        raise ValueError(message(op, argument, f"overlaps itself: shape {a.shape}, strides {a.strides}", accepted))
+
+
+def expect_apart(op: str, argument: str, a: Array, other: str, b: Array) -> None:
+    """Check that two arrays that are both to be written share no memory."""
+    if share(a, b):
+        raise ValueError(message(op, argument, f"shares memory with {other}", "an array of its own"))
+
+
+def _overlaps_itself(a: Array) -> bool:
+    axes = sorted((abs(step), n) for step, n in zip(a.strides, a.shape, strict=True) if n > 1)
+    end = a.itemsize  # of what the axes so far span
+    for step, n in axes:
+        if step < end:
+            break  # usual views nest; some others have memory of their own too, which is slower to tell
+        end += step * (n - 1)
+    else:
+        return False
+    # Two elements differ in their index along some axis, and may be moved along it until one of them is the first.
+    views = (np.moveaxis(a, axis, 0) for axis in range(a.ndim))
+    return a.size > 0 and any(share(view[:1], view[1:]) for view in views)
+
+
+def cast(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `a` in a dtype: itself, if it has that."""
+    if a.dtype == dtype:
+        return a
+    with np.errstate(all="ignore"):  # a signalling NaN; what a narrower type cannot hold
+        return a.astype(dtype)
+
+
+def dense(a: Array, dtype: np.dtype[Any]) -> Array:
+    """Return `a` in a dtype and in C order: itself, if it is so."""
+    return np.ascontiguousarray(cast(a, dtype))
 
 
 def like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
@@ -155,6 +189,11 @@ def apart(a: Array | None, out: Array) -> Array | None: ...
 def apart(a: Array | None, out: Array) -> Array | None:
     """Copy `a` if it shares a part of its memory with `out`. An exact alias stays: the core works in place."""
     return a.copy() if a is not None and overlap(a, out) else a
+
+
+def clear_of(out: Array, *operands: Array | None) -> tuple[Any, ...]:
+    """Copy what shares memory with `out`: the core may read these again after it has written there."""
+    return tuple(a.copy() if a is not None and share(a, out) else a for a in operands)
 
 
 def unwrap(y: Array, out: object) -> Array:
@@ -195,13 +234,44 @@ def as_given(op: str, argument: str, value: ArrayLike) -> Array:
     if type(value) is np.ndarray:
         return value
     if _is_masked(value):
-        raise TypeError(message(op, argument, "is a masked array", "a plain array, with where= for the mask"))
+        raise TypeError(message(op, argument, "is a masked array", f"a plain array{_for_masks(op, argument)}"))
     if hasattr(value, "__dlpack_device__") and not isinstance(value, np.generic):
         _expect_on_host(op, argument, value)
     try:
-        return np.asarray(value)
+        array = np.asarray(value) if _speaks_numpy(value) else np.from_dlpack(value)  # type: ignore[arg-type]
     except ValueError as error:  # ragged lists
         raise ValueError(message(op, argument, f"makes no array ({error})", "arrays and nested lists")) from None
+    except (BufferError, RuntimeError, TypeError) as error:  # of the library that the array comes from
+        given = f"is a {type(value).__name__} that NumPy cannot read ({error})"
+        raise TypeError(message(op, argument, given, _readable(value))) from None
+    return array if array.dtype != object or isinstance(value, np.ndarray) else _without_objects(array)
+
+
+def _speaks_numpy(value: object) -> bool:
+    return hasattr(value, "__array__") or not hasattr(value, "__dlpack__")
+
+
+def _readable(value: object) -> str:
+    """Say what NumPy would read in place of an array of another library."""
+    if getattr(value, "requires_grad", False):
+        return "arrays without a gradient, as x.detach()"
+    if "bfloat16" in str(getattr(value, "dtype", "")):
+        return "x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)"
+    return "arrays that NumPy can read"
+
+
+def _without_objects(array: Array) -> Array:
+    """Return Python numbers in float64, if they are objects to NumPy because an int among them exceeds 64 bits."""
+    numbers = array.reshape(-1).tolist()
+    if not all(isinstance(n, int | float | np.integer | np.floating) for n in numbers):
+        return array
+    return np.array([nearest(n) for n in numbers], F64).reshape(array.shape)
+
+
+def _for_masks(op: str, argument: str) -> str:
+    if argument not in ("x", "a", "logits", "input"):
+        return ", as from filled()"
+    return ", with where= for the mask" if called(op) in _WITH_WHERE else ", as from filled(): there is no where="
 
 
 def _expect_on_host(op: str, argument: str, value: object) -> None:
@@ -244,9 +314,12 @@ def wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
 
 def overlap(a: Array, out: Array) -> bool:
     """Whether `a` and `out` share memory without being the same array."""
-    if _core.apart_or_same(a, out):
-        return False
+    return not _core.apart_or_same(a, out) and share(a, out)
+
+
+def share(a: Array, b: Array) -> bool:
+    """Whether two arrays share memory; True where that is too hard to tell."""
     try:
-        return np.shares_memory(a, out, max_work=_policy.OVERLAP_WORK)  # type: ignore[arg-type]
+        return np.shares_memory(a, b, max_work=_policy.OVERLAP_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True

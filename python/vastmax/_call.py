@@ -15,7 +15,7 @@ from . import _arrays, _config, _core, _policy, _reduction
 from ._backends import absent
 from ._choose import Planned, choose
 from ._rows import Rows
-from .errors import BackendUnavailable, message
+from .errors import BackendUnavailable, Op, called, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,8 @@ def norm_map(
     if y is None:
         y = _arrays.like(logits)
     else:
-        logits, t, mask = _arrays.apart(logits, y), _arrays.apart(t, y), _arrays.apart(mask, y)
+        logits = _arrays.apart(logits, y)
+        t, mask = _arrays.clear_of(y, t, mask)
     _fill_rows(partial(run, op), rows, (rows.of(logits),), y, t, rows.of_mask(mask))
     return _arrays.unwrap(y, out)
 
@@ -67,12 +68,16 @@ def norm_reduce(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
+    *,
+    narrow: bool = False,
 ) -> Reduced | tuple[Reduced, Reduced]:
-    """Run logsumexp, with weights `b` or without."""
+    """Run logsumexp, with weights `b` or without; `narrow` results have the dtype of the logits."""
     if _on_gpu(op, a, b):
         from . import _cuda_call
 
-        return _cuda_call.norm_reduce(op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
+        return _cuda_call.norm_reduce(
+            op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype, narrow=narrow
+        )
     logits = _arrays.floats(op, "a", a, dtype)
     weights = None
     shape = logits.shape
@@ -86,12 +91,11 @@ def norm_reduce(
     result = _arrays.reduction_dtype(logits.dtype)
     y = _arrays.destination(op, out, rows.kept if keepdims else rows.result, result)
     kind = "" if weights is None else "_weighted"
-    run = _chosen(f"norm_reduce{kind}", f"{op}{kind}", rows.count, rows.classes, logits.dtype)
+    run = _chosen(f"norm_reduce{kind}", Op(f"{op}{kind}", called(op)), rows.count, rows.classes, logits.dtype)
     if y is None:
         y = np.empty(rows.kept if keepdims else rows.result, result)
     else:
-        logits, weights = _arrays.apart(logits, y), _arrays.apart(weights, y)
-        t, mask = _arrays.apart(t, y), _arrays.apart(mask, y)
+        logits, weights, t, mask = _arrays.clear_of(y, logits, weights, t, mask)
     x = rows.of(_arrays.spread(op, "a", logits, shape))
     value = y.reshape(rows.result)  # drops axes of length 1: a view
     sign = None
@@ -103,6 +107,8 @@ def norm_reduce(
         run("logsumexp", x, value, t, rows.of_mask(mask))
         if return_sign:  # of a sum of positive terms
             sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
+    if narrow:
+        y, sign = _arrays.cast(y, logits.dtype), None if sign is None else _arrays.cast(sign, logits.dtype)
     if sign is None:
         return _arrays.unwrap(y, out)
     return _arrays.unwrap(y, out), _arrays.unwrap(sign.reshape(y.shape), None)
@@ -129,15 +135,15 @@ def norm_grad(
     rows = Rows(op, logits.shape, axis)
     if grad.shape not in (rows.result, rows.kept):
         raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", f"{rows.result} or {rows.kept}"))
-    grad = grad.reshape(rows.result).astype(_arrays.reduction_dtype(logits.dtype), copy=False)
+    grad = _arrays.cast(grad.reshape(rows.result), _arrays.reduction_dtype(logits.dtype))
     t, mask = rows.temperature(temperature), rows.mask(where)
     y = _arrays.destination(op, out, logits.shape, logits.dtype)
     run = _chosen("norm_grad", op, rows.count, rows.classes, logits.dtype)
     if y is None:
         y = _arrays.like(logits)
     else:
-        grad, logits = _arrays.apart(grad, y), _arrays.apart(logits, y)
-        t, mask = _arrays.apart(t, y), _arrays.apart(mask, y)
+        logits = _arrays.apart(logits, y)
+        grad, t, mask = _arrays.clear_of(y, grad, t, mask)
     _fill_rows(partial(run, op), rows, (grad, rows.of(logits)), y, t, rows.of_mask(mask))
     return _arrays.unwrap(y, out)
 
@@ -163,7 +169,8 @@ def row_grad(
     if y is None:
         y = _arrays.like(forward)
     else:
-        grad, forward, t = _arrays.apart(grad, y), _arrays.apart(forward, y), _arrays.apart(t, y)
+        grad, forward = _arrays.apart(grad, y), _arrays.apart(forward, y)
+        (t,) = _arrays.clear_of(y, t)
     _fill_rows(partial(run, op), rows, (rows.of(grad), rows.of(forward)), y, t)
     return _arrays.unwrap(y, out)
 
@@ -274,7 +281,7 @@ def on_cpu(op: str, *arrays: object) -> Callable[[str, int, int, np.dtype[Any]],
     """Refuse what lives, or is wanted, on a GPU: `op` has no kernel there. Return what gives the core's options."""
     if _on_gpu(op, *arrays) or _config.current().device == "cuda":
         why = "it has no GPU version, or none for NumPy data"
-        raise BackendUnavailable(f"{op}: cannot run on a GPU, {why}; accepted: NumPy arrays with device None or 'cpu'")
+        raise BackendUnavailable(message(op, "cannot run on a GPU,", why, "NumPy arrays with device None or 'cpu'"))
     return _options
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _policy
-from .errors import BackendUnavailable
+from .errors import BackendUnavailable, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,5 +92,5 @@ def wins(predicted: Mapping[str, float]) -> bool:
 def _require(op: str, backend: str, why: str, absent: Mapping[str, str]) -> Choice:
     if backend in absent:
         accepted = "NumPy arrays with device None or 'cpu'"
-        raise BackendUnavailable(f"{op}: {why}, but {absent[backend]}; accepted: {accepted}")
+        raise BackendUnavailable(message(op, f"{why},", f"but {absent[backend]}", accepted))
     return Choice(backend, why)

@@ -195,12 +195,15 @@ def _reduced(op: str, launch: Callable[..., None], arguments: Arguments, cut: _C
             weights *= of_class[np.where(kept[..., 0], ids.reshape(loss.shape), 0)]
         weights = np.where(kept.any(-1) & (True if of_row is None else of_row != 0), weights, 0.0)
     divisor = _sum(weights)
-    if mean and grad is not None:
+    of_nothing = mean and divisor == 0  # NaN, and its gradient 0
+    if mean and grad is not None and not of_nothing:
         with np.errstate(all="ignore"):
             scale = np.asarray((1.0 if scale is None else scale) * (1.0 / np.float64(divisor)))
     target = (ids, width, id_probabilities, probabilities, ignore)
     options = (of_class, of_row, smoothing, z, cap, loss, lse, scale, False, t, mask, np.empty(2))
     _in_chunks(op, launch, (x, grad, *target, *options), cut)
+    if of_nothing and grad is not None:
+        grad[...] = 0
     return _sum(loss), divisor
 
 

@@ -50,7 +50,7 @@ class ClassTable:
         """Return `input` as dense rows of `kind`, and the dtype of its gradient."""
         given = _arrays.as_given(self.op, "input", value)
         wanted = self.gradient_dtype(given)
-        return np.ascontiguousarray(given, self.kind), wanted
+        return _arrays.dense(given, self.kind), wanted
 
     def gradient_dtype(self, given: Array) -> np.dtype[Any]:
         """Check the shape and the dtype of `input`, and return the dtype of its gradient."""

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ContextDecorator
 from contextvars import ContextVar
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core, _threadpoolctl
 from ._choose import DEVICES
@@ -16,8 +17,7 @@ from ._numbers import whole
 from .errors import message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+    from types import TracebackType
 
 
 class Options(NamedTuple):
@@ -28,6 +28,7 @@ class Options(NamedTuple):
     device: str | None = None
     explaining: bool = False
     stream: int | None = None
+    outer: Options | None = None  # of the enclosing block, None outside of all
 
 
 class Address(int):
@@ -70,11 +71,19 @@ def settle() -> None:
         plain = _defaults.device != "cuda"
         _settled = True
     for complaint in complaints:  # after the flag: a warning turned into an error is raised once
-        warnings.warn(complaint, RuntimeWarning, stacklevel=3)
+        warnings.warn(complaint, RuntimeWarning, stacklevel=_depth())
+
+
+def _depth() -> int:
+    """Return how far above the caller the first frame outside of this package is, counted as `warnings.warn` does."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_globals.get("__name__", "").partition(".")[0] == "vastmax" and frame.f_back is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _threads_from_environment(name: str, text: str) -> None:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 4000:  # Python reads no longer ints
         raise ValueError(message("environment", name, f"is {text!r}", _ANY_THREADS))
     _core.set_num_threads(_threads("environment", name, int(text)))
     _source["threads"] = name
@@ -106,7 +115,8 @@ _ENVIRONMENT = {  # later ones win
     "VASTMAX_ISA": _isa_from_environment,
     "VASTMAX_DEVICE": _device_from_environment,
 }
-_ANY_THREADS = "an int >= 1; it may exceed the cores"
+_MOST_THREADS = 2**31 - 1
+_ANY_THREADS = "an int from 1 to 2**31 - 1; it may exceed the cores"
 
 
 def config(
@@ -119,7 +129,7 @@ def config(
     Parameters
     ----------
     threads : int, optional
-        Threads that a call may use, >= 1. May exceed the number of cores.
+        Threads that a call may use, from 1 to 2**31 - 1. May exceed the number of cores.
     isa : str, optional
         Instruction set, one of `available_isas`.
     device : {"cpu", "cuda", "auto"}, optional
@@ -132,7 +142,7 @@ def config(
     Returns
     -------
     context manager
-        For use in a `with` statement, once.
+        For `with` statements, one after the other, inside each other and in several threads; also a decorator.
 
     Raises
     ------
@@ -154,28 +164,23 @@ def config(
     )
 
 
-@contextmanager
-def using(
-    threads: int | None = None,
-    isa: int | None = None,
-    device: str | None = None,
-    explaining: bool = False,
-    stream: int | None = None,
-) -> Iterator[None]:
-    """Change options of the calls in a `with` block; what is not given stays."""
-    outer = current()
-    inner = Options(
-        outer.threads if threads is None else threads,
-        outer.isa if isa is None else isa,
-        outer.device if device is None else device,
-        outer.explaining or explaining,
-        outer.stream if stream is None else stream,
-    )
-    token = scope.set(inner)
-    try:
-        yield
-    finally:
-        scope.reset(token)
+class using(AbstractContextManager[None], ContextDecorator):  # noqa: N801 - reads as a verb
+    """Change options of the calls in a `with` block, whatever is given; the rest stays.
+
+    What to go back to is kept in the context of the block, so that one object may serve several at once.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        self._options = {name: value for name, value in options.items() if value is not None}
+
+    def __enter__(self) -> None:
+        scope.set(current()._replace(**self._options, outer=scope.get()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        inner = scope.get()
+        scope.set(inner and inner.outer)
 
 
 def get_num_threads() -> int:
@@ -208,12 +213,12 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1; may exceed the number of cores. Results have the same bits for any `n`.
+        From 1 to 2**31 - 1; may exceed the number of cores. Results have the same bits for any `n`.
 
     Raises
     ------
     ValueError
-        If `n` < 1.
+        If `n` is out of range.
     TypeError
         If `n` is not an int.
 
@@ -282,7 +287,7 @@ def sources() -> dict[str, str]:
 
 
 def _threads(op: str, argument: str, n: int) -> int:
-    return whole(op, argument, n, 1, 2**31 - 1, _ANY_THREADS)
+    return whole(op, argument, n, 1, _MOST_THREADS, _ANY_THREADS)
 
 
 def _isa(op: str, argument: str, name: str) -> int:

@@ -62,7 +62,7 @@ def shifts(op: str, correction: str, draws: Draws, targets: Targets, known: F64 
         return Shifts(-draws.log_expected, np.zeros(rows), False, nothing)
     if known is None or not drop_hits:
         return Shifts(-draws.log_expected, np.full(rows, -np.log(size)), False, nothing)
-    with np.errstate(divide="ignore"):  # a sampler that draws nothing but targets
+    with np.errstate(all="ignore"):  # a sampler that draws nothing but targets; q below the smallest double
         others = np.log1p(-np.minimum(targets.sums(np.exp(known)), 1.0))
     return Shifts(-draws.log_expected, others, True, nothing)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import _arrays, _config, _reduction
@@ -46,7 +47,7 @@ def norm_map(
     logits = site.floats("x", x, dtype)
     rows = Rows(op, logits.shape, axis)
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
-    site.chosen(rows.count, rows.classes, logits.dtype)
+    site.chosen(rows.count, rows.classes, logits.dtype, out=(out, logits.shape, logits.dtype))
     y, done = site.result(out, logits.shape, logits.dtype)
     logits, mask = site.apart(logits, y), site.apart(mask, y)
     site.fill_rows(op, rows, (site.rows(rows, logits),), y, t, mask)
@@ -64,10 +65,12 @@ def norm_reduce(
     where: ArrayLike | None,
     out: Array | None,
     dtype: DTypeLike | None,
+    *,
+    narrow: bool = False,
 ) -> Reduced | tuple[Reduced, Reduced]:
-    """Run logsumexp, with weights `b` or without."""
+    """Run logsumexp, with weights `b` or without; `narrow` results have the dtype of the logits."""
     simple = axis == -1 and temperature is None and where is None and dtype is None
-    if simple and b is None and not keepdims and not return_sign and (made := _short(op, a, out)) is not None:
+    if simple and b is None and not (keepdims or return_sign or narrow) and (made := _short(op, a, out)) is not None:
         return made
     site = Site(op, a, b, where)
     logits = site.floats("a", a, dtype)
@@ -79,10 +82,11 @@ def norm_reduce(
         shape = _arrays.joint_shape(op, "b", weights, "a", shape)
     rows = Rows(op, shape, axis)
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
-    site.chosen(rows.count, rows.classes, logits.dtype)
     kind, reduced = _arrays.reduction_dtype(logits.dtype), rows.kept if keepdims else rows.result
-    y, done = site.result(out, reduced, kind)
-    sign, sign_done = site.result(None, reduced, kind) if return_sign else (None, None)
+    site.chosen(rows.count, rows.classes, logits.dtype, out=(out, reduced, kind))
+    room = partial(site.narrowed, reduced, kind, logits.dtype) if narrow else partial(site.result, None, reduced, kind)
+    y, done = room() if out is None else site.result(out, reduced, kind)
+    sign, sign_done = room() if return_sign else (None, None)
     value, direction = y.reshape(rows.result), None if sign is None else sign.reshape(rows.result)
     logits, weights, mask = site.apart(logits, y), site.apart(weights, y), site.apart(mask, y)
     x = site.rows(rows, _arrays.spread(op, "a", logits, shape))
@@ -115,7 +119,7 @@ def norm_grad(
     if grad.shape not in (rows.result, rows.kept):
         raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", f"{rows.result} or {rows.kept}"))
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
-    site.chosen(rows.count, rows.classes, logits.dtype)
+    site.chosen(rows.count, rows.classes, logits.dtype, out=(out, logits.shape, logits.dtype))
     y, done = site.result(out, logits.shape, logits.dtype)
     grad = site.converted(site.apart(grad, y), _arrays.reduction_dtype(logits.dtype)).reshape(rows.result)
     logits, mask = site.apart(logits, y), site.apart(mask, y)
@@ -132,7 +136,7 @@ def row_grad(
     site, grad, forward = _pair(op, grad_output, "output", output)
     rows = Rows(op, forward.shape, axis)
     t = site.temperature(rows, temperature)
-    site.chosen(rows.count, rows.classes, forward.dtype)
+    site.chosen(rows.count, rows.classes, forward.dtype, out=(out, forward.shape, forward.dtype))
     y, done = site.result(out, forward.shape, forward.dtype)
     grad, forward = site.apart(grad, y), site.apart(forward, y)
     site.fill_rows(op, rows, (site.rows(rows, grad), site.rows(rows, forward)), y, t)
@@ -146,7 +150,7 @@ def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | Non
     site = Site(op, x)
     values = site.floats("x", x, dtype)
     sharpness = _arrays.sharpness(op, beta, values.dtype)
-    site.chosen(1, values.size, values.dtype)
+    site.chosen(1, values.size, values.dtype, out=(out, values.shape, values.dtype))
     y, done = site.result(out, values.shape, values.dtype)
     getattr(site.module, op)(site.apart(values, y), y, sharpness, *site.rest)
     return done()
@@ -160,7 +164,7 @@ def elementwise_grad(
         return made
     site, grad, kept = _pair(op, grad_output, argument, saved)
     sharpness = _arrays.sharpness(op, beta, kept.dtype)
-    site.chosen(1, kept.size, kept.dtype)
+    site.chosen(1, kept.size, kept.dtype, out=(out, kept.shape, kept.dtype))
     y, done = site.result(out, kept.shape, kept.dtype)
     getattr(site.module, op)(site.apart(grad, y), site.apart(kept, y), y, sharpness, *site.rest)
     return done()

@@ -55,11 +55,13 @@ def norm_loss(
     shapes = {rows.result, ()} if reduction == "none" else {()}
     scale = None if grad_output is None else site.doubles("grad_output", grad_output, *shapes)
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
-    site.chosen(rows.count, rows.classes, x.dtype)
+    site.chosen(rows.count, rows.classes, x.dtype, out=(out, x.shape, x.dtype))
     kind = _arrays.reduction_dtype(x.dtype)
     y, done = site.result(out, x.shape, x.dtype) if op == "cross_entropy_with_grad" else (None, None)
     if y is not None:
-        x, mask, probabilities = site.apart(x, y), site.apart(mask, y), site.apart(probabilities, rows.of(y))
+        x, probabilities = site.apart(x, y), site.apart(probabilities, rows.of(y))
+        operands = site.clear_of(y, id_probabilities, of_class, of_row, scale, mask)
+        id_probabilities, of_class, of_row, scale, mask = operands
     loss, lse, total = site.workspace(rows.count), site.workspace(rows.count), site.workspace(2)
     goal = (ids, width, id_probabilities, probabilities, ignore_index, of_class, of_row, label_smoothing, z_loss)
     results = (loss, lse if return_lse else None, scale, reduction == "mean", t, mask, total)

@@ -477,9 +477,14 @@ def _apply(op: str, gradient: SparseRows, weight: Foreign, lr: float, state: For
     ):
         given = f"has dtype {totals.dtype} and shape {totals.shape}"
         raise ValueError(message(op, "state", given, f"dense float64 of shape {table.shape[:1]}"))
+    _arrays.expect_own_memory(op, "weight", table)
+    if totals is not None:
+        _arrays.expect_apart(op, "state", totals, "weight", table)
     kind = _arrays.F64 if table.dtype == _arrays.F64 else _arrays.F32
-    changes = site.converted(site.floats("rows", gradient.rows), kind)
-    ids = site.described("ids", gradient.ids)
+    changes, ids = site.converted(site.floats("rows", gradient.rows), kind), site.described("ids", gradient.ids)
+    for written in (table, totals):
+        if written is not None:
+            changes, ids = site.clear_of(written, changes, ids)
     site.module.update_rows(table, ids, changes, lr, totals, eps, *site.rest)
 
 

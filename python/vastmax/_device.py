@@ -63,10 +63,23 @@ class Site:
         wish = wished_stream(op, self.device)
         self.stream = _guests.current_stream(self.guest, self.device) if wish is None else wish
 
-    def chosen(self, rows: int, classes: int, dtype: np.dtype[Any], table: tuple[int, str] | None = None) -> None:
-        """End the call here if `explain` asks; nothing has been written yet. `table` is that of `Planned`."""
+    def chosen(
+        self,
+        rows: int,
+        classes: int,
+        dtype: np.dtype[Any],
+        table: tuple[int, str] | None = None,
+        *,
+        out: tuple[Foreign, tuple[int, ...], np.dtype[Any]] | None = None,
+    ) -> None:
+        """End the call here if `explain` asks; nothing has been written yet. `table` is that of `Planned`.
+
+        `out` is a destination that the call has still to check, and what its shape and dtype must be.
+        """
         options = _config.current()
         if options.explaining:
+            if out is not None and out[0] is not None:
+                self._out(*out)
             choice = choose(self.op, "cuda", options.device, rows, classes, dtype, absent=dict, measured=lambda: None)
             raise Planned(self.op, "cuda", choice, rows, classes, dtype, table)
 
@@ -113,6 +126,10 @@ class Site:
         """Copy `view` if it shares a part of its memory with `out`. An exact alias stays: kernels work in place."""
         return self.copied(view) if view is not None and _arrays.overlap(view, out) else view
 
+    def clear_of(self, out: Array, *views: Array | None) -> tuple[Any, ...]:
+        """Copy what shares memory with `out`: kernels may read these again after they have written there."""
+        return tuple(self.copied(view) if view is not None and _arrays.share(view, out) else view for view in views)
+
     def temperature(self, rows: Rows, value: ArrayLike | None) -> Array | None:
         """Check one on the host, where it must be looked at anyway, and bring it to the device."""
         if value is not None and _arrays.home(value) == "cuda":
@@ -155,6 +172,13 @@ class Site:
         found, given = _guests.empty_beside(self.guest, self.op, shape, dtype, self.device, self.stream)
         view, _ = self._take("out", found)
         return view, given
+
+    def narrowed(
+        self, shape: tuple[int, ...], kind: np.dtype[Any], dtype: np.dtype[Any]
+    ) -> tuple[Array, Callable[[], Array]]:
+        """Return room for results of a wider kind, and what hands them to the user in `dtype`."""
+        made = self.fresh(shape, kind)
+        return made, lambda: self.given(made, shape, dtype)
 
     def given(self, values: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Hand numbers of a workspace to the user, in this shape and dtype."""

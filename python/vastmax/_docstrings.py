@@ -54,6 +54,19 @@ Parameters
 %(returns)s
 
 %(raises)s""",
+    "ufunc": """
+Parameters
+----------
+%(x)s
+out : ndarray or tuple of one ndarray, optional
+    Where to write: the shape of the result and its dtype. May be `x`.
+where : array_like of bool, default True
+    Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+%(dtype)s
+
+%(returns)s
+
+%(raises)s""",
     "softmax_values": """
 Accuracy: at most 2 ULP in float32, 4 in float64, 1 in float16 and bfloat16, for any number of classes.
 
@@ -93,13 +106,14 @@ ignore_index : int, default -100
     A row with this target counts as nothing, whatever its logits; among the ids of a tuple it stands for no class.
 reduction : {"mean", "sum", "none"}, default "mean"
     "mean" divides by the sum of the weights of the targets, :math:`s \\, w`; for probabilities and tuples, by the sum
-    of `sample_weight`.
+    of `sample_weight`. Where that is 0, the loss is NaN and its gradient 0.
 label_smoothing : float, default 0
     :math:`\\epsilon`, from 0 to 1.
 z_loss : float, default 0
     :math:`\\lambda \\ge 0`. Not multiplied by `weight`.
 softcap : float, optional
-    :math:`c > 0`, after the temperature; without it :math:`z = x / T`.
+    :math:`c > 0`, after the temperature; without it :math:`z = x / T`. A logit of -inf becomes :math:`-c`, a class like
+    others: hide classes by `where`.
 %(temperature)s
 where : array_like of bool, optional
     Broadcasts to `logits`. False entries are no classes: they take no part, whatever they hold, and get no share of

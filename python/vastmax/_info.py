@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import sys
 from dataclasses import dataclass, fields
+from operator import attrgetter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _OPTIONAL = ("ml_dtypes", "threadpoolctl", "scipy", "torch", "onnxruntime", "rich", "matplotlib", "wordsegment")
+
+
+# Modules whose public functions make a plan, or which of them do.
+_EXPLAINED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("softmax", "logsumexp", "softplus", "binary_cross_entropy", "cross_entropy", "special"), ()),
+    **dict.fromkeys(("row_statistics", "sampling", "linear", "sampled"), ()),
+    "tf": ("sampled_softmax_loss", "nce_loss"),
+    "streaming": ("LogSumExp.update", "LogSumExp.normalize"),
+}
 
 
 class Info(dict[str, Any]):
@@ -116,7 +128,7 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
     Parameters
     ----------
     fn : callable
-        A function of vastmax.
+        A function of vastmax that computes; also `LogSumExp.update` and `LogSumExp.normalize` of a state.
     *args, **kwargs
         What it would be called with.
 
@@ -131,7 +143,7 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
     Raises
     ------
     TypeError
-        If `fn` is no vastmax function that computes.
+        If `fn` is no such function. It is not called then.
     Exception
         What the call itself would raise for these arguments.
 
@@ -143,14 +155,28 @@ def explain(fn: Callable[..., object], /, *args: object, **kwargs: object) -> Pl
     >>> plan.backend, plan.strategy, plan.rows, plan.classes, plan.dtype
     ('cpu', 'serial', 3, 5, 'float32')
     """
-    if not getattr(fn, "__module__", "").startswith("vastmax."):
+    if not _makes_a_plan(fn):
         raise TypeError(message("explain", "fn", f"is {fn!r}", "functions of vastmax that compute"))
     try:
         with _config.using(explaining=True):
             fn(*args, **kwargs)
     except Planned as planned:
         return _plan(planned)
-    raise TypeError(message("explain", "fn", f"is {fn!r}", "functions of vastmax that compute"))
+    raise AssertionError(f"{fn!r} makes no plan")
+
+
+def _makes_a_plan(fn: object) -> bool:
+    """Whether `fn` is one of the functions that stop before they compute or change anything while `explain` asks."""
+    function = getattr(fn, "__func__", fn)  # of a method
+    package, _, module = (getattr(function, "__module__", None) or "").rpartition(".")
+    if not isinstance(function, FunctionType) or package != "vastmax" or module not in _EXPLAINED:
+        return False
+    name, names = function.__qualname__, _EXPLAINED[module]
+    try:
+        ours = attrgetter(name)(sys.modules[function.__module__])
+    except AttributeError:  # of a local function
+        return False
+    return function is ours and not name.startswith("_") and (not names or name in names)
 
 
 def _plan(call: Planned) -> Plan:

@@ -16,7 +16,7 @@ from ._arrays import F64
 from ._numbers import LEAST_CAP, number
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
-from ._targets import class_ids, parts_of, picked, several_ids
+from ._targets import class_ids, ignored_class, parts_of, picked, several_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def cross_entropy(
     smoothing = number(op, "label_smoothing", label_smoothing, 0, 1)
     z = number(op, "z_loss", z_loss, 0)
     cap = 0.0 if softcap is None else number(op, "softcap", softcap, LEAST_CAP)
+    ignore = ignored_class(op, ignore_index)
     if _call._on_gpu(op, logits, *parts_of(target)):
         from . import _cuda_losses
 
@@ -72,7 +73,7 @@ def cross_entropy(
             target,
             weight,
             axis,
-            ignore_index,
+            ignore,
             reduction,
             smoothing,
             z,
@@ -80,7 +81,7 @@ def cross_entropy(
             *options,
             return_lse=return_lse,
         )
-    x, rows, goal = _problem(op, logits, target, axis, ignore_index)
+    x, rows, goal = _problem(op, logits, target, axis, ignore)
     of_class = None if weight is None else _dense(op, "weight", weight, (rows.classes,))
     of_row = None if sample_weight is None else _dense(op, "sample_weight", sample_weight, rows.result)
     t, mask = rows.temperature(temperature), rows.mask(where)
@@ -89,9 +90,11 @@ def cross_entropy(
     grad = _arrays.destination(op, out, x.shape, x.dtype)
     run = _call._chosen("norm_loss", op, rows.count, rows.classes, x.dtype)
     if grad is not None:
-        x, t, mask = _arrays.apart(x, grad), _arrays.apart(t, grad), _arrays.apart(mask, grad)
-        if goal.probabilities is not None:
-            goal = goal._replace(probabilities=_arrays.apart(goal.probabilities, rows.of(grad)))
+        x, probabilities = _arrays.apart(x, grad), _arrays.apart(goal.probabilities, rows.of(grad))
+        ids, shares, of_class, of_row, t, mask = _arrays.clear_of(
+            grad, goal.ids, goal.id_probabilities, of_class, of_row, t, mask
+        )
+        goal = Target(ids, goal.width, shares, probabilities)
     elif wanted:
         grad = _arrays.like(x)
     loss = np.empty(rows.result)
@@ -101,7 +104,7 @@ def cross_entropy(
         rows.of(x),
         None if grad is None else rows.of(grad),
         *goal,
-        ignore_index,
+        ignore,
         of_class,
         of_row,
         smoothing,
@@ -153,7 +156,7 @@ def _dense(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> 
     array = _arrays.floats(op, argument, value)
     if array.shape != shape:
         raise ValueError(message(op, argument, f"has shape {array.shape}", str(shape)))
-    return np.ascontiguousarray(array, F64)
+    return _arrays.dense(array, F64)
 
 
 def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows: Rows) -> Array | None:

@@ -7,6 +7,7 @@ import sys
 from math import inf
 from numbers import Real
 from operator import index
+from typing import Any
 
 import numpy as np
 
@@ -38,13 +39,18 @@ def whole(op: str, argument: str, value: object, least: float, most: float, acce
     return n
 
 
+def nearest(n: Any) -> float:  # noqa: ANN401 - a real number of any kind
+    """Return a number in float64, infinite if it is beyond that."""
+    try:
+        return float(n)
+    except OverflowError:
+        return inf if n > 0 else -inf
+
+
 def _between(op: str, argument: str, value: object, least: float, most: float, accepted: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's real scalars are
         raise TypeError(message(op, argument, f"is {value!r}", accepted))
-    try:
-        n = float(value)
-    except OverflowError:  # a vast int
-        n = inf
+    n = nearest(value)
     if not max(least, -_MOST) <= n <= min(most, _MOST):
         raise ValueError(message(op, argument, f"is {value!r}", accepted))
     return n

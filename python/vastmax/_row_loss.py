@@ -6,13 +6,13 @@ All of it in float64, a few numbers a row: whoever reads the logits, in one arra
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import _arrays, _reduction
-from ._numbers import number, whole
+from ._numbers import number
+from ._targets import ignored_class
 from .errors import message
 
 if TYPE_CHECKING:
@@ -124,4 +124,4 @@ def options(op: str, reduction: str, ignore_index: int, label_smoothing: float, 
     _reduction.check(op, reduction)
     number(op, "label_smoothing", label_smoothing, 0, 1)
     number(op, "z_loss", z_loss, 0)
-    return whole(op, "ignore_index", ignore_index, -inf, inf, "an int")
+    return ignored_class(op, ignore_index)

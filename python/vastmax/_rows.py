@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -81,8 +80,7 @@ class Rows:
         t = _arrays.as_given(self._op, "temperature", value)
         if t.dtype.kind not in "fiub" and not _arrays.is_float(t.dtype):
             raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
-        with np.errstate(all="ignore"):  # longdouble overflows to inf
-            t = t.astype(F64, copy=False)
+        t = _arrays.cast(t, F64)  # longdouble overflows to inf
         good = np.isfinite(t) & (t > 0)
         if not good.all():
             raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
@@ -114,15 +112,17 @@ class Rows:
 
     def returned(self, values: Array, kind: np.dtype[Any], *more: int) -> Reduced:
         """Shape what the core found for each row for the user."""
-        with np.errstate(all="ignore"):  # a float64 may not fit float32
-            return _arrays.unwrap(values.astype(kind, copy=False).reshape((*self.result, *more)), None)
+        return _arrays.unwrap(_arrays.cast(values, kind).reshape((*self.result, *more)), None)
 
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
     """Return the rows of `x` along one axis."""
-    if isinstance(axis, Sequence) or axis is None:
-        raise TypeError(message(op, "axis", f"is {axis!r}", f"one int, the axis of the classes of {argument}"))
-    return Rows(op, x.shape, axis)
+    try:
+        one = index(axis)
+    except TypeError:
+        accepted = f"one int, the axis of the classes of {argument}"
+        raise TypeError(message(op, "axis", f"is {axis!r}", accepted)) from None
+    return Rows(op, x.shape, one)
 
 
 def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -139,7 +139,7 @@ def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
             raise TypeError(message(op, "axis", f"is {axis!r}", "an int, a tuple of ints, or None")) from None
         if not -ndim <= i < ndim:
             accepted = f"{-ndim} to {ndim - 1}" if ndim else "-1, 0, None"
-            raise np.exceptions.AxisError(i, ndim, f"{op}: axis is {i}; accepted: {accepted}")
+            raise np.exceptions.AxisError(i, ndim, message(op, "axis", f"is {i}", accepted))
         if i % ndim in axes:
             raise ValueError(message(op, "axis", f"is {axis!r}, which repeats an axis", "different axes"))
         axes.add(i % ndim)

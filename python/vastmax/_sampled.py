@@ -37,6 +37,7 @@ _HOW = {
 }
 
 
+@np.errstate(all="ignore")
 def run(
     op: str,
     kind: Kind,
@@ -71,9 +72,8 @@ def run(
         op, len(x), table.classes, table.weight.dtype, met * table.row_bytes, _HOW[options.share].format(size)
     )
     batch = _Batch(op, kind, table, x, targets, scale, outer, correction, source, rest)
-    with np.errstate(over="ignore", invalid="ignore"):
-        grad_input, grad_weight = batch.shared() if options.share == "batch" else batch.own()
-        loss, lse, effective = (a.astype(_arrays.reduction_dtype(table.weight.dtype)) for a in batch.results)
+    grad_input, grad_weight = batch.shared() if options.share == "batch" else batch.own()
+    loss, lse, effective = (a.astype(_arrays.reduction_dtype(table.weight.dtype)) for a in batch.results)
     lse[spoilt] = effective[spoilt] = np.nan
     if grad_input is not None:
         grad_input = grad_input.astype(grad_dtype, copy=False)
@@ -96,7 +96,7 @@ def _outer(op: str, grad_output: ArrayLike | None, rows: int) -> Array | None:
     given = _arrays.floats(op, "grad_output", grad_output)
     if given.shape not in ((), (rows,)):
         raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"() or ({rows},)"))
-    return np.ascontiguousarray(np.broadcast_to(given, (rows,)), _arrays.F64)
+    return _arrays.dense(np.broadcast_to(given, (rows,)), _arrays.F64)
 
 
 class _Batch:

@@ -54,8 +54,8 @@ def sample(
     probabilities = shares(op, "top_p", top_p, rows), shares(op, "min_p", min_p, rows)
     mask = rows.mask(where)
     steps, first = _seeds.step(op, step), _seeds.row_offset(op, row_offset, rows.count)
-    run = _call._chosen("sample", op, rows.count, rows.classes, x.dtype)
     key = _seeds.key(op, seed)
+    run = _call._chosen("sample", op, rows.count, rows.classes, x.dtype)
     shape = (*rows.result, *more)
     ids = np.empty(shape, _INT64)
     log_prob = np.empty(shape) if return_log_prob else None
@@ -83,25 +83,29 @@ def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: S
     rows = rows_along(op, "logits", x, axis)
     kind = _arrays.reduction_dtype(x.dtype)
     sharpness = number(op, "tau", tau, LEAST_CAP)
+    key = _seeds.key(op, seed)
     rest = options(op, rows.count, rows.classes, x.dtype)
     z = _arrays.like(x, kind)
-    _core.add_gumbel(rows.of(x), rows.of(z), _seeds.key(op, seed), 0, 0, *rest)
+    _core.add_gumbel(rows.of(x), rows.of(z), key, 0, 0, *rest)
     if hard:
         _make_one_hot(np.atleast_1d(z), axis)
     else:
         softmax(z, axis, temperature=sharpness, out=z)
-    with np.errstate(all="ignore"):  # a subnormal
-        return _arrays.unwrap(z.astype(x.dtype, copy=False), None)
+    return _arrays.unwrap(_arrays.cast(z, x.dtype), None)
 
 
 def _make_one_hot(z: Array, axis: int) -> None:
     """Put 1 at the largest of each row and 0 elsewhere; NaN everywhere if that is not finite."""
     if z.size == 0:
         return
-    at = np.expand_dims(z.argmax(axis), axis)
-    bare = ~np.isfinite(np.take_along_axis(z, at, axis))
-    z[...] = np.where(bare, np.nan, 0)
-    np.put_along_axis(z, at, np.where(bare, np.nan, 1).astype(z.dtype), axis)
+    rows = np.moveaxis(z, axis, -1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    largest = np.arange(len(flat)), flat.argmax(axis=1)
+    bare = ~np.isfinite(flat[largest])
+    flat[...] = np.where(bare, np.nan, 0)[:, None]
+    flat[largest] = np.where(bare, np.nan, 1)
+    if not np.may_share_memory(flat, z):
+        rows[...] = flat.reshape(rows.shape)
 
 
 def top_k(x: ArrayLike, k: int, axis: int) -> tuple[Array, Array]:

@@ -34,8 +34,7 @@ def temperatures(op: str, rows: Rows, value: ArrayLike) -> Array:
     given = _arrays.as_given(op, "temperature", value)
     if given.dtype.kind not in "fiu" and not _arrays.is_float(given.dtype):
         raise TypeError(message(op, "temperature", f"has dtype {given.dtype}", accepted))
-    with np.errstate(all="ignore"):  # longdouble overflows to inf
-        numbers = given.astype(F64)
+    numbers = _arrays.cast(given, F64)  # longdouble overflows to inf
     bad = ~(numbers >= 0)
     if bad.any():
         raise ValueError(message(op, "temperature", f"is {given[bad].flat[0]}", accepted))
@@ -47,11 +46,13 @@ def counts(op: str, argument: str, value: ArrayLike | None, rows: Rows) -> Array
     if value is None:
         return None
     accepted = "ints >= 0, one or one for each row; 0 or None for all"
+    if type(value) is int:  # which may exceed 64 bits
+        value = min(value, rows.classes)
     k = _of_rows(op, argument, value, rows, "iu", accepted)
     if k.size and k.min() < 0:
         raise ValueError(message(op, argument, f"is {k.min()}", accepted))
     k = np.minimum(k, rows.classes).astype(_INT64)
-    return np.ascontiguousarray(k) if k.any() else None
+    return k if k.any() else None
 
 
 def shares(op: str, argument: str, value: ArrayLike | None, rows: Rows) -> Array | None:
@@ -63,7 +64,7 @@ def shares(op: str, argument: str, value: ArrayLike | None, rows: Rows) -> Array
     good = (p >= 0) & (p <= 1)
     if not good.all():
         raise ValueError(message(op, argument, f"is {p[~good].flat[0]}", accepted))
-    return np.ascontiguousarray(p)
+    return p
 
 
 def _of_rows(op: str, argument: str, value: ArrayLike, rows: Rows, kinds: str, accepted: str) -> Array:
@@ -71,4 +72,4 @@ def _of_rows(op: str, argument: str, value: ArrayLike, rows: Rows, kinds: str, a
     given = _arrays.as_given(op, argument, value)
     if given.dtype.kind not in kinds and not ("f" in kinds and _arrays.is_float(given.dtype)):
         raise TypeError(message(op, argument, f"has dtype {given.dtype}", accepted))
-    return _arrays.spread(op, argument, given, rows.result)
+    return rows.one_each(argument, given)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from . import _config
 from ._numbers import whole
 
 if TYPE_CHECKING:
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def key(op: str, seed: object) -> int:
-    """Return the 64 bits that a seed stands for. A Generator gives its next ones."""
+    """Return the 64 bits that a seed stands for. A Generator gives its next ones, but not to `explain`."""
     if isinstance(seed, np.random.Generator):
+        if _config.current().explaining:
+            return 0
         return int(seed.integers(1 << 64, dtype=np.uint64))
     if seed is None:
         seed = np.random.SeedSequence()

@@ -86,7 +86,7 @@ def seen(shard: Array, axis: int, ids: Array, start: int, dtype: np.dtype[Any]) 
     target = np.zeros(ids.shape)
     if mine.any():
         logits = np.take_along_axis(rows, np.where(mine, at, 0)[..., None], -1)[..., 0]
-        target[mine] = logits[mine].astype(F64)
+        target[mine] = _arrays.dense(logits[mine], F64)
     return Seen(ids, state_of(shard, axis, dtype), target)
 
 

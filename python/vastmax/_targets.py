@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from . import _arrays
+from ._numbers import whole
 from .errors import message
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def _is_array(value: ArrayLike) -> bool:
     return _arrays.home(value) != "cpu" or np.ndim(value) > 0
 
 
+def ignored_class(op: str, value: object) -> int:
+    """Check `ignore_index=`, which need not be a class."""
+    return whole(op, "ignore_index", value, -(1 << 63), (1 << 63) - 1, "an int of 64 bits")
+
+
 def class_ids(
     op: str,
     argument: str,
@@ -48,7 +54,7 @@ def class_ids(
 
 def several_ids(op: str, value: ArrayLike, rows: Rows, ignore: int) -> Array:
     """Check targets of several classes for each row, which come with their probabilities."""
-    shape = np.shape(value)
+    shape = _arrays.as_given(op, "target", value).shape
     if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
         accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
         raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
@@ -100,7 +106,7 @@ def in_range(
 
 def picked(op: str, wanted: ArrayLike, rows: Rows) -> Array:
     """Check classes, one or several for each row."""
-    shape = np.shape(wanted)
+    shape = _arrays.as_given(op, "index", wanted).shape
     if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
         accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
         raise ValueError(message(op, "index", f"has shape {shape}", accepted))

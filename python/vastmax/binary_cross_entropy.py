@@ -55,7 +55,8 @@ def binary_cross_entropy_with_logits(
     target : array_like
         :math:`t`, of the same shape, usually in [0, 1]. Integers and bool take the dtype of `input`.
     weight, pos_weight : array_like, optional
-        :math:`w` of the elements and :math:`p` of positive targets. Both broadcast to `input`.
+        :math:`w` of the elements and :math:`p` of positive targets. Both broadcast to `input`. An element of weight 0
+        counts as nothing, whatever its logit.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides by the number of elements.
     return_grad : bool, default False

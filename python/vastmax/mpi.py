@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax, logsumexp and cross-entropy of logits whose classes lie on the ranks of an MPI communicator.
 
-Each rank holds the logits of all rows for its own classes, along the last axis. Each call is one `Allgather` of a few
-numbers for each row. mpi4py is imported at the first call: ``pip install "vastmax[mpi]"``, beside an MPI library
-(``pip install mpich`` is one). A rank uses the cores that it is bound to: `vastmax.config(threads=...)` changes that.
+Each rank holds the logits of all rows for its own classes, along the last axis. Each call is an `Allgather` of seven
+numbers, by which the ranks agree, and one of a few numbers for each row. mpi4py is imported at the first call:
+``pip install "vastmax[mpi]"``, beside an MPI library (``pip install mpich`` is one). A rank uses the cores that it is
+bound to: `vastmax.config(threads=...)` changes that.
 """
 
 from __future__ import annotations
@@ -146,8 +147,7 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
     np.float64(4.248354255291589e-18)
     """
     exchange = _Exchange("mpi.cross_entropy", shard, comm, target, vocab_start)
-    with np.errstate(all="ignore"):  # a loss that float32 cannot hold
-        return _arrays.unwrap(exchange.seen.losses().astype(exchange.seen.state.dtype), None)
+    return _arrays.unwrap(_arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
 
 
 class _Header(NamedTuple):
@@ -167,9 +167,9 @@ _AGREED = {"call": "functions called", "dtype": "dtypes", "rows": "shapes of the
 
 
 class _Exchange:
-    """One `Allgather`, and what it tells of the rows.
+    """What the ranks tell each other: headers, and of the rows only once those agree.
 
-    A rank on which something is wrong takes part nevertheless, so that all of them raise and none waits.
+    A rank on which something is wrong sends a header nevertheless, so that all of them raise and none waits.
     """
 
     def __init__(
@@ -179,21 +179,16 @@ class _Exchange:
         if not isinstance(comm, mpi.Intracomm):
             raise TypeError(message(op, "comm", f"is a {type(comm).__name__}", "an intracommunicator of mpi4py"))
         self._op = op
-        wrong: Exception | None = None
+        header = _FAILED
         try:
             self.shard = _arrays.as_given(op, "shard", shard)
             header, mine = self._tell(target, start)
-        except Exception as error:
-            wrong, header, mine = error, _FAILED, _nothing(np.shape(shard)[:-1])
-        headers, parts = _gathered(comm, header, mine)
-        if wrong is not None:
-            raise wrong
+        finally:  # whatever is raised, an interrupt too
+            headers = [_Header(*numbers) for numbers in _gathered(comm, np.array(header, F64))]
         self._agree(headers)
         if target is not None:
-            _targets.in_range(
-                op, "target", _arrays.as_given(op, "target", target), self._all_classes(headers), _shards.IGNORE_INDEX
-            )
-        self.seen = _shards.merged(parts)
+            _targets.in_range(op, "target", self._target, self._all_classes(headers), _shards.IGNORE_INDEX)
+        self.seen = _shards.merged(_seen_by_all(comm, mine))
 
     def _tell(self, target: ArrayLike | None, start: int) -> tuple[_Header, Seen]:
         op, shard = self._op, self.shard
@@ -202,12 +197,14 @@ class _Exchange:
         dtype = _arrays.computed_dtype(op, "shard", shard.dtype)
         rows = shard.shape[:-1]
         if target is None:
-            ids = np.full(rows, _shards.IGNORE_INDEX)
+            self._target = np.full(rows, _shards.IGNORE_INDEX)
         else:
-            ids = _targets.integers(op, "target", target, rows).astype(np.int64)
+            self._target = _targets.integers(op, "target", target, rows)
             start = _first_class(op, start)
+        ids = self._target.astype(np.int64)
+        same_ids = crc32(self._target.astype(F64).tobytes(), crc32(ids.tobytes()))  # of 64 bits, with and without sign
         told = _shards.seen(shard, -1, ids, start, _arrays.reduction_dtype(dtype))
-        sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), crc32(ids.tobytes()))
+        sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), same_ids)
         return _Header(1, *sums, start, shard.shape[-1]), told
 
     def _agree(self, headers: list[_Header]) -> None:
@@ -237,19 +234,18 @@ def _first_class(op: str, start: int) -> int:
     return whole(op, "vocab_start", start, 0, (1 << 53) - 1, accepted)
 
 
-def _nothing(rows: tuple[int, ...]) -> Seen:
-    return Seen(np.full(rows, _shards.IGNORE_INDEX), LogSumExp(rows), np.zeros(rows))
-
-
-def _gathered(comm: Communicator, header: _Header, mine: Seen) -> tuple[list[_Header], list[Seen]]:
-    """Return what every rank tells, in their order."""
-    states = mine.state.states
-    own = np.concatenate([header, states.reshape(-1), mine.target.reshape(-1)], dtype=F64)
+def _gathered(comm: Communicator, own: Array) -> Array:
+    """Return the numbers of every rank, in their order. Each has as many."""
     told = np.empty((comm.Get_size(), own.size))
     comm.Allgather(own, told)
-    head, body = len(header), len(header) + states.size
+    return told
+
+
+def _seen_by_all(comm: Communicator, mine: Seen) -> list[Seen]:
+    """Return what every rank tells of the rows, which have the same shape and dtype on each."""
+    states = mine.state.states
     parts = []
-    for rank in told:
-        state = LogSumExp.from_states(rank[head:body].reshape(states.shape), mine.state.dtype)
-        parts.append(Seen(mine.ids, state, rank[body:].reshape(mine.target.shape)))
-    return [_Header(*rank[:head]) for rank in told], parts
+    for rank in _gathered(comm, np.concatenate([states.reshape(-1), mine.target.reshape(-1)])):
+        state = LogSumExp.from_states(rank[: states.size].reshape(states.shape), mine.state.dtype)
+        parts.append(Seen(mine.ids, state, rank[states.size :].reshape(mine.target.shape)))
+    return parts

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AllSampler", "LogUniformSampler", "MixtureSampler", "PresetSampler", "UniformSampler", "UnigramSampler"]
 
+_silent = np.errstate(all="ignore")  # of functions: numbers below the smallest double, logarithms of 0
 _ANY = (1 << 63) - 1  # more classes than there can be
 _PIECE = 1 << 16  # levels or classes at a time, in sums over all of them
 
@@ -48,11 +49,11 @@ class Drawn(NamedTuple):
     arrival: float | None
 
 
+@_silent
 def log_inclusion(log_q: Array, arrival: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return log(1 - e^(-q arrival)), for the chance of having come up when the first class outside a sample does."""
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        log_mean = np.where(np.isneginf(log_q), -inf, log_q + np.log(arrival))  # of how often; q itself may underflow
-        found: NDArray[np.float64] = np.where(log_mean < -37, log_mean, np.log(-np.expm1(-np.exp(log_mean))))
+    log_mean = np.where(np.isneginf(log_q), -inf, log_q + np.log(arrival))  # of how often; q itself may underflow
+    found: NDArray[np.float64] = np.where(log_mean < -37, log_mean, np.log(-np.expm1(-np.exp(log_mean))))
     return found
 
 
@@ -110,6 +111,7 @@ class Sampler:
         """
         return _arrays.unwrap(self._checked_log_q("log_prob", ids), None)
 
+    @_silent
     def expected_count(self, ids: ArrayLike, size: int, unique: bool = False) -> Reduced:
         r"""Return how often each class is expected in a sample of `size` draws.
 
@@ -222,12 +224,14 @@ class Law(Sampler):
             return True
         return self._reach(1) < size + 1
 
+    @_silent
     def _reach(self, share: float) -> float:
         """Return how many different classes this share of as many draws as there are classes finds."""
         if ("reach", share) not in self._known:
             self._known["reach", share] = self._distinct(share * self.classes)
         return self._known["reach", share]
 
+    @_silent
     def _time(self, size: int) -> float:
         if size == self._drawable():
             return inf
@@ -247,6 +251,22 @@ class Law(Sampler):
             if later <= time * (1 + 1e-15):
                 return time
             time = later
+
+
+def checked_counts(op: str, argument: str, value: ArrayLike) -> Array:
+    """Check how often classes were counted."""
+    counts = _arrays.floats(op, argument, value)
+    if counts.ndim != 1 or not 0 < counts.size < 1 << 32:
+        raise ValueError(message(op, argument, f"has shape {counts.shape}", "(V,) with 1 <= V < 2**32"))
+    for first in range(0, counts.size, _PIECE):
+        piece = counts[first : first + _PIECE]
+        bad = ~((piece >= 0) & (piece < inf))
+        if bad.any():
+            at = int(bad.argmax())
+            raise ValueError(message(op, argument, f"is {piece[at]} at class {first + at}", "finite numbers >= 0"))
+    if not counts.any():
+        raise ValueError(message(op, argument, "is 0 for every class", "at least one number > 0"))
+    return counts
 
 
 def _class_count(op: str, value: object) -> int:
@@ -367,17 +387,7 @@ class UnigramSampler(Law):
 
     def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
         op = "UnigramSampler"
-        given = _arrays.floats(op, "counts", counts)
-        if given.ndim != 1 or not 0 < given.size < 1 << 32:
-            raise ValueError(message(op, "counts", f"has shape {given.shape}", "(V,) with 1 <= V < 2**32"))
-        for first in range(0, given.size, _PIECE):
-            piece = given[first : first + _PIECE]
-            bad = ~((piece >= 0) & (piece < inf))
-            if bad.any():
-                at = int(bad.argmax())
-                raise ValueError(message(op, "counts", f"is {piece[at]} at class {first + at}", "finite numbers >= 0"))
-        if not given.any():
-            raise ValueError(message(op, "counts", "is 0 for every class", "at least one number > 0"))
+        given = checked_counts(op, "counts", counts)
         self.power = real(op, "power", power)
         super().__init__(given.size, _core.Sampler.unigram(np.ascontiguousarray(given, np.float64), self.power))
 
@@ -420,6 +430,7 @@ class MixtureSampler(Law):
     array([0.6625, 0.2125, 0.0625, 0.0625])
     """
 
+    @_silent
     def __init__(self, samplers: Sequence[Law], weights: ArrayLike) -> None:
         op = "MixtureSampler"
         parts = tuple(samplers)
@@ -436,11 +447,11 @@ class MixtureSampler(Law):
         if not ((share > 0) & (share < inf)).all():
             raise ValueError(message(op, "weights", f"is {share.tolist()}", "finite numbers > 0"))
         self._given = parts, share.copy()
-        self._parts: list[tuple[Law, float]] = []  # none is a mixture, weights sum to 1
+        self._parts: list[tuple[Law, float]] = []  # none is a mixture, weights sum to 1, those that underflow left out
         share /= share.max()  # or their sum may overflow
         for part, w in zip(parts, share / share.sum(), strict=True):
             inner = part._parts if isinstance(part, MixtureSampler) else [(part, 1.0)]
-            self._parts += [(p, float(w) * v) for p, v in inner]
+            self._parts += [(p, float(w) * v) for p, v in inner if float(w) * v > 0]
         native = _core.Sampler.mixture([p._native for p, _ in self._parts], [w for _, w in self._parts])
         super().__init__(parts[0].classes, native)
 
@@ -487,9 +498,10 @@ class AllSampler(Sampler):
         return f"AllSampler({self.classes})"
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
-        n = _seeds.draws(op, argument, size)
-        if n != self.classes:
-            raise ValueError(message(op, argument, f"is {n}", f"{self.classes}, as every class is taken once"))
+        accepted = f"{self.classes}, as every class is taken once"
+        n = whole(op, argument, size, self.classes, self.classes, accepted)
+        if n >= 1 << 32:
+            raise ValueError(message(op, argument, f"is {n}", "fewer than 2**32 draws: draw from fewer classes"))
         return n
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:

@@ -48,7 +48,8 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
 
     Notes
     -----
-    Exact. Ties go to the lowest index; NaN ranks above +inf, as NumPy sorts it last.
+    Exact. Ties go to the lowest index; NaN ranks above +inf, as NumPy sorts it last. Integers are compared in float64,
+    where different ones beyond 2**53 may tie.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from . import _arrays, _config, _core, _targets
 from .errors import message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
     from scipy.sparse import coo_array
@@ -30,6 +30,10 @@ class _Applied:
     shape: tuple[int, int]
 
     def _parts(self) -> Iterator[tuple[Array, Array]]:
+        raise NotImplementedError
+
+    def _sources(self) -> tuple[Array, ...]:
+        """Return the arrays that `_parts` reads."""
         raise NotImplementedError
 
     def apply_sgd_(self, weight: Array, lr: float) -> None:
@@ -87,12 +91,16 @@ class _Applied:
             given = f"has shape {weight.shape}" + ("" if weight.flags.writeable else " and is read-only")
             accepted = f"writable, of shape {self.shape}, rows whose features follow each other"
             raise ValueError(message(op, "weight", given, accepted))
+        _arrays.expect_own_memory(op, "weight", weight)
+        if state is not None:
+            _arrays.expect_apart(op, "state", state, "weight", weight)
         kind = _arrays.F64 if weight.dtype == _arrays.F64 else _arrays.F32
         options = _config.current()
-        for ids, rows in self._parts():
-            changes = np.ascontiguousarray(rows, kind)
-            if np.may_share_memory(changes, weight):
-                changes = changes.copy()
+        parts: Iterable[tuple[Array, Array]] = self._parts()
+        if any(_arrays.share(a, to) for a in self._sources() for to in (weight, state) if to is not None):
+            parts = [(ids, rows.copy()) for ids, rows in parts]  # all of them, before any is written over
+        for ids, rows in parts:
+            changes = _arrays.dense(rows, kind)
             _core.update_rows(weight, ids, changes, lr, state, eps, options.threads, options.isa)
 
 
@@ -143,7 +151,7 @@ class SparseRows(_Applied):
         if self.rows.ndim != 2 or self.rows.shape[1] != self.shape[1]:
             raise ValueError(message(op, "rows", f"has shape {self.rows.shape}", f"(n, {self.shape[1]})"))
         ids = _targets.class_ids(op, "ids", self.ids, self.rows.shape[:1], self.shape[0])
-        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "ids", ids.copy())  # theirs may be part of a table that is updated
 
     def coalesce(self) -> SparseRows:
         """Return the gradient with ascending, distinct ids: itself, if it is so."""
@@ -164,6 +172,9 @@ class SparseRows(_Applied):
     def _parts(self) -> Iterator[tuple[Array, Array]]:
         whole = self.coalesce()
         yield whole.ids, whole.rows
+
+    def _sources(self) -> tuple[Array, ...]:
+        return (self.rows,)
 
 
 def _no_rows(like: Array) -> tuple[Array, Array, Array]:
@@ -224,6 +235,9 @@ class FactoredGrad(_Applied):
         for first in range(0, len(groups.ids), step):
             last = min(first + step, len(groups.ids))
             yield groups.ids[first:last], sums(first, last)
+
+    def _sources(self) -> tuple[Array, ...]:
+        return self.input, self.coefficients, self.target_coefficients
 
 
 class Groups:

@@ -1,28 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drop-in replacements for functions of `scipy.special`, for real dtypes.
 
-Names, argument order and defaults are SciPy's: the normalisers reduce all axes unless told otherwise. 16-bit
-floats keep their dtype, integers become float64, and an empty input is no error.
+Names, argument order and defaults are SciPy's: the normalisers reduce all axes unless told otherwise, and the
+element-wise functions take ``where=`` and ``out=(o,)`` as ufuncs do. 16-bit floats keep their dtype, integers become
+float64, and an empty input is no error.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _call
+import numpy as np
+
+from . import _arrays, _call, _config
+from ._core import log_sigmoid_plain, sigmoid_plain
 from ._docstrings import filled
-from .logsumexp import logsumexp
-from .softmax import log_softmax as _log_softmax
-from .softmax import softmax as _softmax
-from .softplus import log_sigmoid, sigmoid
-from .softplus import softplus as _softplus
+from .errors import Op, message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis
+    from ._arrays import Array, Axis, Reduced
+
+    Out = Array | tuple[Array] | None
 
 __all__ = ["expit", "log_expit", "log_softmax", "logit", "logsumexp", "softmax", "softplus"]
+
+_SOFTMAX = Op("softmax", "special.softmax")
+_LOG_SOFTMAX = Op("log_softmax", "special.log_softmax")
+_LOGSUMEXP = Op("logsumexp", "special.logsumexp")
+_SOFTPLUS = Op("softplus", "special.softplus")
+_EXPIT = Op("sigmoid", "special.expit")
+_LOG_EXPIT = Op("log_sigmoid", "special.log_expit")
+_LOGIT = Op("logit", "special.logit")
+
+
+@filled
+def logsumexp(
+    a: ArrayLike, axis: Axis = None, b: ArrayLike | None = None, keepdims: bool = False, return_sign: bool = False
+) -> Reduced | tuple[Reduced, Reduced]:
+    r"""Return the logarithm of a sum of exponentials, over all axes by default.
+
+    .. math:: \log \sum_j b_j \, e^{a_j}
+
+    Parameters
+    ----------
+    a : array_like
+        Logits of any shape.
+    axis : int, tuple of int, or None, default None
+        Axes to reduce; None means all.
+    b : array_like, optional
+        Weights that broadcast against `a`; may be negative. A weight of 0 removes its term.
+    keepdims : bool, default False
+        Keep reduced axes, with length 1.
+    return_sign : bool, default False
+        Return the sign of the sum too; else a negative sum gives NaN.
+
+    Returns
+    -------
+    result : scalar or ndarray
+        The dtype of the logits, of the wider of `a` and `b`; float64 for integers and bool.
+    sign : scalar or ndarray
+        With `return_sign`: -1, 0, 1 or NaN, in the dtype of the result.
+
+    %(raises)s
+
+    Notes
+    -----
+    Accuracy: that of `vastmax.logsumexp`, and one rounding more to 16 bits.
+
+    Special values: those of `vastmax.logsumexp`.
+
+    Examples
+    --------
+    >>> import vastmax
+    >>> vastmax.special.logsumexp([1000.0, 1000.0])
+    np.float64(1000.6931471805599)
+    """
+    return _call.norm_reduce(_LOGSUMEXP, a, axis, b, keepdims, return_sign, None, None, None, None, narrow=True)
 
 
 @filled
@@ -52,7 +109,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     array([[0.25, 0.25],
            [0.25, 0.25]])
     """
-    return _softmax(x, axis)
+    return _call.norm_map(_SOFTMAX, x, axis, None, None, None, None)
 
 
 @filled
@@ -81,14 +138,14 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     >>> vastmax.special.log_softmax([1000.0, 0.0])
     array([    0., -1000.])
     """
-    return _log_softmax(x, axis)
+    return _call.norm_map(_LOG_SOFTMAX, x, axis, None, None, None, None)
 
 
 @filled
-def softplus(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
+def softplus(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return ``log(1 + exp(x))``, element by element.
 
-    %(element_wise)s
+    %(ufunc)s
 
     Notes
     -----
@@ -102,14 +159,14 @@ def softplus(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | No
     >>> vastmax.special.softplus(0.0)
     np.float64(0.6931471805599453)
     """
-    return _softplus(x, out=out, dtype=dtype)
+    return _ufunc(_SOFTPLUS, x, out, where, dtype)
 
 
 @filled
-def expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
+def expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return the logistic function ``1 / (1 + exp(-x))``, element by element.
 
-    %(element_wise)s
+    %(ufunc)s
 
     Notes
     -----
@@ -123,14 +180,14 @@ def expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None 
     >>> vastmax.special.expit(0.0)
     np.float64(0.5)
     """
-    return sigmoid(x, out=out, dtype=dtype)
+    return _ufunc(_EXPIT, x, out, where, dtype, sigmoid_plain)
 
 
 @filled
-def log_expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
+def log_expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return the logarithm of the logistic function, element by element.
 
-    %(element_wise)s
+    %(ufunc)s
 
     Notes
     -----
@@ -144,16 +201,16 @@ def log_expit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | N
     >>> vastmax.special.log_expit(-1000.0)
     np.float64(-1000.0)
     """
-    return log_sigmoid(x, out=out, dtype=dtype)
+    return _ufunc(_LOG_EXPIT, x, out, where, dtype, log_sigmoid_plain)
 
 
 @filled
-def logit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None = None) -> Array:
+def logit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     r"""Return the inverse of the logistic function, element by element.
 
     .. math:: y = \log(x / (1 - x))
 
-    %(element_wise)s
+    %(ufunc)s
 
     Notes
     -----
@@ -167,4 +224,41 @@ def logit(x: ArrayLike, /, out: Array | None = None, *, dtype: DTypeLike | None 
     >>> vastmax.special.logit([0.0, 0.5, 1.0])
     array([-inf,   0.,  inf])
     """
-    return _call.elementwise("logit", x, out, dtype)
+    return _ufunc(_LOGIT, x, out, where, dtype)
+
+
+def _ufunc(
+    op: Op,
+    x: ArrayLike,
+    out: Out,
+    where: ArrayLike,
+    dtype: DTypeLike | None,
+    plain: Callable[[ArrayLike, Array | None], Array | None] = lambda x, out: None,
+) -> Array:
+    """Run an element-wise op, called as ufuncs are; `plain` is its short road."""
+    if isinstance(out, tuple):
+        if len(out) != 1:
+            raise ValueError(message(op, "out", f"is a tuple of {len(out)}", "an array, or a tuple of one"))
+        (out,) = out
+    if where is not True:
+        return _where(op, x, out, where, dtype)
+    if dtype is None and _config.plain and _config.scope.get() is None and (found := plain(x, out)) is not None:
+        return found
+    return _call.elementwise(op, x, out, dtype)
+
+
+def _where(op: Op, x: ArrayLike, out: Array | None, where: ArrayLike, dtype: DTypeLike | None) -> Array:
+    """Write the elements that `where` names, and no others."""
+    if _arrays.home(x) == "cuda":
+        raise TypeError(message(op, "where", "is given beside an array on a GPU", "NumPy arrays"))
+    values, mask = _arrays.floats(op, "x", x, dtype), _arrays.as_given(op, "where", where)
+    if mask.dtype.kind not in "biu":
+        raise TypeError(message(op, "where", f"has dtype {mask.dtype}", "bool"))
+    shape = _arrays.joint_shape(op, "where", mask, "x", values.shape)
+    y = _arrays.destination(op, out, shape, values.dtype)
+    found = _call.elementwise(op, values, None, None)
+    if y is None:
+        y = np.zeros(shape, values.dtype)
+    (mask,) = _arrays.clear_of(y, mask)
+    np.copyto(y, found, where=mask.astype(bool, copy=False))
+    return _arrays.unwrap(y, out)

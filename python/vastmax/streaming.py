@@ -65,6 +65,9 @@ class LogSumExp:
 
     Logits larger than memory may be a `numpy.memmap`: a chunk is read piece by piece.
 
+    Threads: one state is for one thread at a time; chunks that two threads add at once may be lost. Give each thread a
+    state of its own, and merge them.
+
     Examples
     --------
     >>> import numpy as np
@@ -206,7 +209,7 @@ class LogSumExp:
         if y is None:
             y = np.empty(rows.shape, kind)
         else:
-            logits = _arrays.apart(logits, rows.of(y))
+            logits = _arrays.apart(logits, rows.of(y))  # each piece is read before it is written
         target = rows.of(y)
         for some, classes in _progress.track(_pieces(logits), "softmax", progress):
             piece = _arrays.floats(op, "chunk", _part(logits, some, classes))

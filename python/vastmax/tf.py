@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from . import _arrays, _draws, _seeds, _targets
+from . import _arrays, _call, _draws, _losses, _seeds, _targets
 from ._docstrings import filled
 from ._numbers import real, whole
-from .binary_cross_entropy import binary_cross_entropy_with_logits
-from .cross_entropy import cross_entropy
-from .errors import message
-from .samplers import AllSampler, LogUniformSampler, UniformSampler, UnigramSampler
-from .softplus import softplus
+from .errors import Op, called, message
+from .samplers import AllSampler, LogUniformSampler, UniformSampler, UnigramSampler, checked_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,15 +113,17 @@ def sampled_softmax_loss(
     >>> np.exp(loss)
     array([3., 5.])
     """
-    problem = _Problem("tf.sampled_softmax_loss", weights, biases, labels, inputs, num_classes, num_true)
+    op = Op("cross_entropy", "tf.sampled_softmax_loss")
+    problem = _Problem(op, weights, biases, labels, inputs, num_classes, num_true)
     z = problem.logits(num_sampled, sampled_values, remove_accidental_hits, seed)
     rows = len(z)
     target: Any = np.zeros(rows, np.int64)
     if num_true > 1:
         shape = (rows, num_true)
         target = np.broadcast_to(np.arange(num_true), shape), np.full(shape, 1 / num_true, z.dtype)
-    loss: Array = cross_entropy(z, target, reduction="none")
-    return loss.astype(problem.dtype, copy=False)
+    options = (None, -1, -100, "none", 0.0, 0.0, None, None, None, None)
+    loss = _losses.cross_entropy(op, z, target, *options, return_lse=False).loss
+    return problem.returned(loss)
 
 
 @filled
@@ -177,14 +176,17 @@ def nce_loss(
     >>> loss / np.log(2)
     array([4.])
     """
-    problem = _Problem("tf.nce_loss", weights, biases, labels, inputs, num_classes, num_true)
+    op = "tf.nce_loss"
+    problem = _Problem(op, weights, biases, labels, inputs, num_classes, num_true)
     z = problem.logits(num_sampled, sampled_values, remove_accidental_hits, seed)
     of_labels = np.ascontiguousarray(z[:, :num_true])
     share = np.full_like(of_labels, 1 / num_true)
-    own: Array = binary_cross_entropy_with_logits(of_labels, share, reduction="none")
-    drawn: Array = softplus(z[:, num_true:])
-    loss: Array = own.sum(axis=1, dtype=np.float64) + drawn.sum(axis=1, dtype=np.float64)
-    return loss.astype(problem.dtype, copy=False)
+    bce = Op("binary_cross_entropy_with_logits", op)
+    own = cast("Array", _call.elementwise_loss(bce, of_labels, share, None, None, "none", False))
+    drawn = _call.elementwise(Op("softplus", op), z[:, num_true:], None, None)
+    with np.errstate(all="ignore"):
+        loss: Array = own.sum(axis=1, dtype=np.float64) + drawn.sum(axis=1, dtype=np.float64)
+    return problem.returned(loss)
 
 
 @filled
@@ -410,9 +412,7 @@ def _shard_of(
     op: str, unigrams: ArrayLike, distortion: float, reserved: int, shards: int, shard: int, range_max: int
 ) -> Array:
     """Return the counts of the classes of a shard."""
-    given = _arrays.floats(op, "unigrams", unigrams)
-    if given.ndim != 1 or not given.size:
-        raise ValueError(message(op, "unigrams", f"has shape {given.shape}", "counts, one a class"))
+    given = checked_counts(op, "unigrams", unigrams)
     before = whole(op, "num_reserved_ids", reserved, 0, 1 << 32, "an int from 0 to 2**32")
     parts = _at_least_one(op, "num_shards", shards)
     mine = whole(op, "shard", shard, 0, parts - 1, f"an int from 0 to {parts - 1}")
@@ -422,7 +422,7 @@ def _shard_of(
         raise ValueError(message(op, "range_max", f"is {range_max}", accepted))
     if distortion == 0:
         given = np.ones_like(given)
-    return np.concatenate([np.zeros(before, given.dtype), given])[mine::parts]
+    return checked_counts(op, "unigrams", np.concatenate([np.zeros(before, given.dtype), given])[mine::parts])
 
 
 def _at_least_one(op: str, argument: str, value: object) -> int:
@@ -434,15 +434,21 @@ def _candidates(
 ) -> CandidateSample:
     labels = _arrays.as_given(op, "true_classes", true_classes)
     ids = _labels(op, "true_classes", true_classes, num_true, labels, sampler.classes)
-    sampled, true, drawn = _draw(op, sampler, ids, size, unique, seed)
-    return CandidateSample(sampled, np.exp(true).astype(np.float32), np.exp(drawn).astype(np.float32))
+    count = _count(op, sampler, size, unique)
+    sampled, true, drawn = _draw(op, sampler, ids, count, unique, _seeds.key(op, seed))
+    with np.errstate(all="ignore"):  # counts below the smallest float32
+        return CandidateSample(sampled, np.exp(true).astype(np.float32), np.exp(drawn).astype(np.float32))
 
 
-def _draw(op: str, sampler: Sampler, ids: Ids, size: int, unique: bool, seed: Seed) -> tuple[Ids, F64, F64]:
-    """Return draws, and the logarithms of how often labels and draws are expected."""
+def _count(op: str, sampler: Sampler, size: int, unique: bool) -> int:
+    """Check `num_sampled`."""
     count = whole(op, "num_sampled", size, 1, (1 << 32) - 1, "an int from 1 to 2**32 - 1")
-    sampler._checked_size(op, count, bool(unique), "num_sampled")
-    draws = _draws.shared(op, sampler, count, _seeds.key(op, seed), 0, bool(unique))
+    return sampler._checked_size(op, count, bool(unique), "num_sampled")
+
+
+def _draw(op: str, sampler: Sampler, ids: Ids, count: int, unique: bool, key: int) -> tuple[Ids, F64, F64]:
+    """Return draws, and the logarithms of how often labels and draws are expected."""
+    draws = _draws.shared(op, sampler, count, key, 0, bool(unique))
     scale = np.log(count) if draws.replaced else 0.0
     flat = sampler._log_q(ids.reshape(-1)) if not isinstance(sampler, AllSampler) else np.zeros(ids.size)
     true = draws.expected(flat, np.zeros(ids.size, np.int64)) + scale
@@ -456,7 +462,7 @@ def _labels(op: str, argument: str, value: ArrayLike, num_true: int, given: Arra
     if given.ndim == 1 and width == 1:
         value = given = given.reshape(shape)
     ids = _targets.integers(op, argument, value, shape)
-    return ids.astype(np.int64) if classes is None else _targets.in_range(op, argument, ids, classes)
+    return ids.astype(np.int64) if classes is None else _targets.in_range(op, argument, ids, classes, row_dims=1)
 
 
 def _hits(labels: Ids, sampled: Ids) -> tuple[Ids, Ids]:
@@ -525,7 +531,7 @@ class _Problem:
             raise ValueError(message(op, "inputs", f"has shape {x.shape}", f"(rows, {self._weights.shape[0]})"))
         self.dtype = x.dtype
         wide = x.dtype == _arrays.F64 or self._weights.wide or self._biases.wide
-        self._x = x.astype(_arrays.F64 if wide else _arrays.F32, copy=False)
+        self._x = _arrays.dense(x, _arrays.F64 if wide else _arrays.F32)
         given = _arrays.as_given(op, "labels", labels)
         self._labels = _labels(op, "labels", labels, num_true, given, self._classes)
         if len(self._labels) != len(x):
@@ -542,13 +548,16 @@ class _Problem:
         x, labels, kind = self._x, self._labels, self._x.dtype
         if sampled_values is None:
             sampler = LogUniformSampler(self._classes)
-            sampled, true_log, sampled_log = _draw(self._op, sampler, labels, num_sampled, True, seed)
+            count, key = _count(self._op, sampler, num_sampled, True), _seeds.key(self._op, seed)
+            self._planned(count)
+            sampled, true_log, sampled_log = _draw(self._op, sampler, labels, count, True, key)
         else:
             sampled, true_log, sampled_log = self._given(sampled_values)
+            self._planned(len(sampled))
         width = labels.shape[1]
         flat = labels.reshape(-1)
         z = np.empty((len(x), width + len(sampled)), kind)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             own = self._weights.take(flat, kind).reshape(*labels.shape, x.shape[1])
             z[:, :width] = np.matmul(own, x[:, :, None])[:, :, 0]
             z[:, :width] += self._biases.take(flat, _arrays.F64).reshape(labels.shape) - true_log
@@ -558,6 +567,17 @@ class _Problem:
             rows, at = _hits(labels, sampled)
             z[rows, width + at] = -np.inf
         return z
+
+    def returned(self, loss: Array) -> Array:
+        """Return losses in the dtype of the inputs."""
+        return _arrays.cast(loss, self.dtype)
+
+    def _planned(self, draws: int) -> None:
+        """Stop here if the call is only to be explained."""
+        kind, met = self._x.dtype, self._labels.size + draws
+        how = f"{draws} draws for all rows, gathered once; matrix products on the threads of NumPy's BLAS"
+        size = met * (self._x.shape[1] + 1) * kind.itemsize
+        _call.by_table(called(self._op), len(self._x), self._classes, kind, size, how)
 
     def _given(self, values: tuple[ArrayLike, ArrayLike, ArrayLike]) -> tuple[Ids, F64, F64]:
         """Check `sampled_values`."""

@@ -44,7 +44,7 @@ class Head:
         given = {self.weight_dtype, x.dtype, *([] if self.bias is None else [self.bias.dtype])}
         self.kind = _arrays.F64 if _arrays.F64 in given else _arrays.F32
         self.input_dtype, self.shape = x.dtype, x.shape[:-1]
-        self.inputs = np.ascontiguousarray(x.reshape(prod(self.shape), features), self.kind)
+        self.inputs = _arrays.dense(x.reshape(prod(self.shape), features), self.kind)
         self._converted: Array | None = None
 
     @staticmethod
@@ -105,7 +105,7 @@ class Head:
 
     def bias_of(self, tile: slice) -> Array | None:
         """Return the bias of a tile in the type computed in."""
-        return None if self.bias is None else np.ascontiguousarray(self.bias[tile], self.kind)
+        return None if self.bias is None else _arrays.dense(self.bias[tile], self.kind)
 
 
 def longest(cuts: list[slice]) -> int:
