@@ -146,7 +146,7 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
                });
   TwoSum sum;
   for (const double part : sums) sum.add(part);
-  return sum.value();
+  return value_of(sum);
 }
 
 }  // namespace vastmax

@@ -48,13 +48,13 @@ static void weigh(Bytes z, Bytes weights, std::size_t n, double base, TwoSum& ga
 template <class F>
 static TwoSum gaps(Bytes z, Bytes weights, std::size_t n, double base) {
   using V = wide<F>;
-  using Total = std::conditional_t<sizeof(F) == 4, WideSum, Sum<F64>>;
-  return sum_of<V, Total>(n, [&]<class W>(std::size_t i, std::size_t left, const W*) __attribute__((always_inline)) {
-    const std::size_t at = i * sizeof(F);
-    const W weight = load_up_to<W>(weights + at, left, 0, type<F>), zero = splat<W>(0);
-    return select(weight == zero, zero,
-                  weight * (splat<W>(static_cast<F>(base)) - load_up_to<W>(z + at, left, 0, type<F>)));
-  });
+  Dot gap[2];
+  for (std::size_t i = 0; i < n; i += V::lanes) {
+    const std::size_t left = n - i < V::lanes ? n - i : V::lanes, at = i * sizeof(F);
+    add_gaps(gap, load_first<V>(weights + at, left, 0, type<F>), load_first<V>(z + at, left, 0, type<F>),
+             splat<F64>(base));
+  }
+  return fold(gap);
 }
 
 template <class T>

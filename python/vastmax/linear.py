@@ -98,14 +98,13 @@ def linear_cross_entropy(
     rows = np.flatnonzero(kept)
     loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
-        seen = read_all(head, rows, loss, progress)
-        total, _ = _row_loss.reduce(loss.losses(seen), kept, loss.own, reduction)
-        result = _result(head, total)
+        losses, found = read_all(head, rows, loss, progress)
+        result = _result(head, _row_loss.reduce(losses, kept, loss.own, reduction))
         if not return_lse:
             return result
         ignored = np.flatnonzero(~kept)
         lse = np.empty(len(ids))
-        lse[rows], lse[ignored] = seen.lse, read_all(head, ignored, None, progress).lse
+        lse[rows], lse[ignored] = found, read_all(head, ignored, None, progress)[1]
         return result, _result(head, lse)
 
 
@@ -175,15 +174,13 @@ def linear_cross_entropy_with_grad(
     rows = np.flatnonzero(kept)
     loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
-        scale = outer[kept] * _row_loss.reduce(np.zeros(len(rows)), kept, loss.own, reduction)[1]
-        grads = Gradients(head, rows, loss, scale)
+        grads = Gradients(head, rows, loss, outer[kept] * _row_loss.slope(loss.own, reduction))
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
         for batch in grads.batches:
-            seen = grads.add(batch, progress)
-            losses[batch], lse[rows[batch]] = loss.of(batch).losses(seen), seen.lse
+            losses[batch], lse[rows[batch]] = grads.add(batch, progress)
         ignored = np.flatnonzero(~kept)
-        lse[ignored] = read_all(head, ignored, None, progress).lse
-        total, _ = _row_loss.reduce(losses, kept, loss.own, reduction)
+        lse[ignored] = read_all(head, ignored, None, progress)[1]
+        total = _row_loss.reduce(losses, kept, loss.own, reduction)
         return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
 
 
@@ -226,7 +223,7 @@ def linear_logsumexp(
     head = Head(op, input, linear_weight, linear_bias)
     head.ready()
     with np.errstate(all="ignore"):
-        return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress).lse)
+        return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress)[1])
 
 
 @filled
