@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // binary cross-entropy with logits: w (p t softplus(-x) + (1 - t) softplus(x)) and its gradient w ((1 - t) sigmoid(x) -
 // p t sigmoid(-x)). Both terms are non-negative, so nothing cancels; a term of weight 0 is 0 even where its softplus is
-// infinite.
+// infinite.  Weights meet before the softplus does: a vast logit times one of them might not fit.
 #pragma once
 
 #include "ops/sigmoid.hpp"
@@ -16,8 +16,9 @@ struct BinaryCrossEntropy {
     const ExpPair<V> e(abs(x));
     const LogOnePlusExp<V> log(e);
     const V on = pos_weight * target, off = one - target;
-    const V on_loss = on * log.added_to(max(negate(x), zero), one), off_loss = off * log.added_to(max(x, zero), one);
-    loss = quiet(x, weight * (select(on == zero, zero, on_loss) + select(off == zero, zero, off_loss)));
+    const V on_loss = weight * on * log.added_to(max(negate(x), zero), one),
+            off_loss = weight * off * log.added_to(max(x, zero), one);
+    loss = quiet(x, select(on == zero, zero, on_loss) + select(off == zero, zero, off_loss));
     grad = quiet(x, weight * (off * sigmoid_of(x, e) - on * sigmoid_of(negate(x), e)));
   }
 };
