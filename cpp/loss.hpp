@@ -33,7 +33,7 @@ VM_SHARED double loss_of_weights(const Norm& norm, double log, const WeighedRow&
   return value_of(weights.gaps) + weight * log;
 }
 
-// What the target of a row comes to: the sum of its weights a_j, and that of a_j (L - z_j), where L is logsumexp.  `log`
+// What the target of a row comes to: the sum of its weights a_j, and that of a_j (L - z_j), where L is logsumexp. `log`
 // is that of sum / e^max.
 struct RowLoss {
   double weight = 0, loss = 0;

@@ -51,7 +51,8 @@ class SampledArguments {
     if (on_host) {
       ids_ = numbers_below("target", ids, all, table_.classes);
       offsets_ = numbers_below("offsets", offsets, rows + 1, static_cast<std::int64_t>(all) + 1);
-      if (offsets_.front() != 0 || offsets_.back() != static_cast<std::int64_t>(all) || !std::ranges::is_sorted(offsets_))
+      if (offsets_.front() != 0 || offsets_.back() != static_cast<std::int64_t>(all) ||
+          !std::ranges::is_sorted(offsets_))
         throw std::invalid_argument("offsets must ascend from 0 to the number of targets");
       o_.targets.ids = ids_.data(), o_.targets.offsets = offsets_.data();
     }
@@ -173,25 +174,25 @@ inline void bind_sampled(py::module_& m) {
     std::int64_t* const sorted = written(classes("order", order, n), to);
     call(n, 1, -1, [&](const Exec&) { sort_ids(given, classes_count, sorted); });
   });
-  m.def("sum_groups", [](const py::array& rows, const Optional& coefficients, std::size_t width,
-                         const py::array& other_rows, const py::array& other_coefficients,
-                         const py::array& other_numbers, const py::array& order, const py::array& starts,
-                         py::array sums, int threads, int isa) {
-    const DType dtype = supported(rows);
-    const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype);
-    Entries second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype);
-    const auto numbers = numbers_below("numbers", other_numbers, second.count, other_rows.shape(0));
-    second.numbers = numbers.data();
-    const std::size_t n = static_cast<std::size_t>(order.size()), groups = static_cast<std::size_t>(starts.size()),
-                      features = static_cast<std::size_t>(rows.shape(1));
-    const auto sorted = numbers_below("order", order, n, static_cast<std::int64_t>(first.count + second.count)),
-               cuts = numbers_below("starts", starts, groups, static_cast<std::int64_t>(n) + 1);
-    if (groups == 0 || rows.shape(1) != other_rows.shape(1) || !std::ranges::is_sorted(cuts))
-      throw std::invalid_argument("sum_groups: starts must ascend, and rows have the same features");
-    std::byte* const to = staged("sums", sums, dtype, (groups - 1) * features, true);
-    call(n * features, threads, isa,
-         [&](const Exec& exec) { sum_groups(dtype, features, first, second, sorted.data(), cuts, to, exec); });
-  });
+  m.def(
+      "sum_groups", [](const py::array& rows, const Optional& coefficients, std::size_t width,
+                       const py::array& other_rows, const py::array& other_coefficients, const py::array& other_numbers,
+                       const py::array& order, const py::array& starts, py::array sums, int threads, int isa) {
+        const DType dtype = supported(rows);
+        const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype);
+        Entries second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype);
+        const auto numbers = numbers_below("numbers", other_numbers, second.count, other_rows.shape(0));
+        second.numbers = numbers.data();
+        const std::size_t n = static_cast<std::size_t>(order.size()), groups = static_cast<std::size_t>(starts.size()),
+                          features = static_cast<std::size_t>(rows.shape(1));
+        const auto sorted = numbers_below("order", order, n, static_cast<std::int64_t>(first.count + second.count)),
+                   cuts = numbers_below("starts", starts, groups, static_cast<std::int64_t>(n) + 1);
+        if (groups == 0 || rows.shape(1) != other_rows.shape(1) || !std::ranges::is_sorted(cuts))
+          throw std::invalid_argument("sum_groups: starts must ascend, and rows have the same features");
+        std::byte* const to = staged("sums", sums, dtype, (groups - 1) * features, true);
+        call(n * features, threads, isa,
+             [&](const Exec& exec) { sum_groups(dtype, features, first, second, sorted.data(), cuts, to, exec); });
+      });
   m.def("update_rows", [](py::array table, const py::array& ids, const py::array& changes, double rate,
                           std::optional<py::array> state, double eps, int threads, int isa) {
     if (!table.writeable()) throw std::invalid_argument("the table is read-only");

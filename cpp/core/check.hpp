@@ -40,8 +40,7 @@ void expect_like(const char* op, const char* what, const V& got, const ConstView
 
 // A copy of class numbers below `classes`, or `ignore`: what the caller holds may change while it is read.
 inline std::vector<std::int64_t> class_ids(const char* op, const char* what, std::span<const std::int64_t> given,
-                                           std::size_t classes,
-                                           std::optional<std::int64_t> ignore = {}) {
+                                           std::size_t classes, std::optional<std::int64_t> ignore = {}) {
   std::vector<std::int64_t> ids(given.begin(), given.end());
   for (const std::int64_t id : ids)
     if (id != ignore && (id < 0 || static_cast<std::size_t>(id) >= classes))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logits of a linear layer, in tiles that a matrix product leaves: bias, softcap, normaliser, the target's logit
-// and what all shares add up to in one read, and the slopes in another; the losses in between.  Nothing is written back in between: a bias costs less than
-// the memory for logits that have theirs.
+// and what all shares add up to in one read, and the slopes in another; the losses in between.  Nothing is written back
+// in between: a bias costs less than the memory for logits that have theirs.
 #include <vector>
 
 #include "core/norm_map_run.hpp"

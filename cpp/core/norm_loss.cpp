@@ -100,9 +100,10 @@ class NormLoss : NormMapRun {
     k_.class_weights(q, w, n, keep, uniform, scratch.second);
     for (std::size_t i = 0; s.where != nullptr && i < n; ++i)
       if (!in(s, block * block_ + i))
-        put_number(
-            scratch.second, i,
-            q == nullptr ? 0 : keep * number(q, i) * (class_weight(static_cast<std::int64_t>(block * block_ + i)) * unit_));
+        put_number(scratch.second, i,
+                   q == nullptr
+                       ? 0
+                       : keep * number(q, i) * (class_weight(static_cast<std::int64_t>(block * block_ + i)) * unit_));
   }
   void weigh(const Source& s, double uniform, std::size_t block, const Partial& part, Scratch& scratch,
              Weighed& to) const {

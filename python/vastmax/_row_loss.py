@@ -65,15 +65,23 @@ class RowLoss:
         """Return what some classes have of the smoothing, in any unit."""
         return np.ones(classes.stop - classes.start) if self._shares is None else self._shares[classes]
 
-    def losses(self, states: Array, rows: Array, factor: F64 | None, isa: int) -> tuple[F64, F64, Slopes | None]:
-        """Return loss and logsumexp of each row, and with `factor` the slopes of its logits times that."""
+    def losses(self, states: Array, rows: Array, isa: int) -> tuple[F64, F64]:
+        """Return loss and logsumexp of each row, of which `states` and `rows` are what its tiles left."""
+        return self._run(states, rows, None, None, None, isa)
+
+    def with_slopes(self, states: Array, rows: Array, factor: F64, isa: int) -> tuple[F64, F64, Slopes]:
+        """Return the same, and the slopes of the logits in `factor` times the loss of each row."""
+        every, target = np.empty((2, len(rows)))
+        loss, lse = self._run(states, rows, factor, every, target, isa)
+        return loss, lse, Slopes(every, factor * self._even, target)
+
+    def _run(
+        self, states: Array, rows: Array, factor: F64 | None, every: F64 | None, target: F64 | None, isa: int
+    ) -> tuple[F64, F64]:
         loss, lse = np.empty((2, len(rows)))
-        every, target = (None, None) if factor is None else np.empty((2, len(rows)))
         weights = self._sharp * self.own, self._share, self._even, self._mass, self._z
         _core.head_losses(states, rows, *weights, factor, loss, lse, every, target, isa)
-        if factor is None or every is None or target is None:
-            return loss, lse, None
-        return loss, lse, Slopes(every, factor * self._even, target)
+        return loss, lse
 
 
 def _unit(weight: F64 | None) -> float:
@@ -111,7 +119,7 @@ def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
         return None
     values = _arrays.floats(op, "weight", weight)
     if values.shape != (classes,):
-        raise ValueError(message(op, "weight", f"has shape {values.shape}", f"one number a class, ({classes},)"))
+        raise ValueError(message(op, "weight", f"has shape {values.shape}", str((classes,))))
     return values.astype(np.float64)
 
 

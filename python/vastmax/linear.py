@@ -279,9 +279,9 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
     if grad_output is None:
         return np.ones(prod(shape))
     given = _arrays.floats(op, "grad_output", grad_output)
-    accepted = [()] if reduction != "none" else [(), shape]
-    if given.shape not in accepted:
-        raise ValueError(message(op, "grad_output", f"has shape {given.shape}", " or ".join(map(str, accepted))))
+    of_loss = shape if reduction == "none" else ()
+    if given.shape not in (of_loss, ()):
+        raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"{of_loss}, the shape of the loss"))
     return np.broadcast_to(given.astype(np.float64), shape).reshape(-1)
 
 

@@ -3,8 +3,8 @@
 // alignment.
 //
 // Row ops reduce the last axis.  The result for a row has the same bits whatever the batch around it, its strides, the
-// number of threads and the instruction set.  Errors are std::invalid_argument, or std::out_of_range for a class that is
-// none, before anything is written; std::bad_alloc passes through.
+// number of threads and the instruction set.  Errors are std::invalid_argument, or std::out_of_range for a class that
+// is none, before anything is written; std::bad_alloc passes through.
 #pragma once
 
 #include <cstddef>
@@ -97,8 +97,8 @@ struct HeadRow {
 };
 // logsumexp_update, and the same for the rows of the head.  Tiles come in the order of their classes.
 void head_update(const ConstView& x, const HeadTile&, std::span<RowState>, std::span<HeadRow>, const Exec& = {});
-// cross_entropy of rows whose tiles have all been taken in: of the target's weight beside `even` times all shares, whose
-// sum is `mass`.  Arrays have one number for each row.
+// cross_entropy of rows whose tiles have all been taken in: of the target's weight beside `even` times all shares,
+// whose sum is `mass`.  Arrays have one number for each row.
 struct HeadLoss {
   const double *own = nullptr, *share = nullptr;  // the target's weight without its share, and that share
   double even = 0, mass = 0, z_loss = 0;

@@ -99,7 +99,8 @@ class Gradients:
         tiles = list(zip(self._tiles[index], map(self._kept, self._places[index]), strict=True))
         for tile, kept in _progress.track(tiles, f"{head.op}: logits", progress):
             reader.take(tile, head.product(x, tile, self._room if kept is None else kept))
-        losses, lse, slopes = reader.losses(self._scale[batch])
+        states, rows, isa = reader.found
+        losses, lse, slopes = loss.with_slopes(states, rows, self._scale[batch], isa)
         grad, part = np.zeros_like(x), np.empty_like(x)
         for tile, kept in _progress.track(tiles, f"{head.op}: gradients", progress):
             z = head.shaped(self._room, x, tile)

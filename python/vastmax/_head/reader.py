@@ -41,7 +41,7 @@ def read_all(head: Head, rows: Array, loss: RowLoss | None, progress: bool) -> t
         if loss is None:
             lse[batch] = sum(parts_of(reader.states))
         else:
-            losses[batch], lse[batch], _ = reader.losses()
+            losses[batch], lse[batch] = loss.of(batch).losses(*reader.found)
     return losses, lse
 
 
@@ -64,11 +64,10 @@ class Reader:
         if shares is not None:
             self._earlier += float(shares.sum(dtype=np.float64))
 
-    def losses(self, factor: F64 | None = None) -> tuple[F64, F64, Slopes | None]:
-        """Return loss and logsumexp of each row, once all tiles have been taken in; with `factor` slopes times that."""
-        if self._loss is None:
-            raise ValueError("rows without a loss")
-        return self._loss.losses(self.states, self._rows, factor, self._options[1])
+    @property
+    def found(self) -> tuple[Array, Array, int]:
+        """What the tiles left of each row, and the instruction set."""
+        return self.states, self._rows, self._options[1]
 
     def slopes(self, tile: slice, product: Array, slopes: Slopes, out: Array) -> Array:
         """Write the slopes of a tile, once all have been taken in; `out` may be the product."""
