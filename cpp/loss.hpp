@@ -33,6 +33,15 @@ VM_SHARED double loss_of_weights(const Norm& norm, double log, const WeighedRow&
   return value_of(weights.gaps) + weight * log;
 }
 
+// A power of two that brings a number back to about 1 from where float32 may not hold it, or what it is multiplied
+// with.
+VM_SHARED double unit_of(double number) {
+  const double size = number < 0 ? -number : number;
+  if (!(size > 0 && size < infinity) || (size > 0x1p-60 && size < 0x1p60)) return 1;
+  const int exponent = ilogb(size);
+  return ldexp(1.0, exponent < -1000 ? 1000 : -exponent);
+}
+
 // What the target of a row comes to: the sum of its weights a_j, and that of a_j (L - z_j), where L is logsumexp. `log`
 // is that of sum / e^max.
 struct RowLoss {

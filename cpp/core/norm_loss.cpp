@@ -60,13 +60,11 @@ class NormLoss : NormMapRun {
       if (!left_out(r)) sum.add(row_weight(r) * (one_class() ? class_weight(id(r, 0)) : 1));
     return value_of(sum);
   }
-  // A power of two that brings class weights, of any size in float64, into the range of the compute type.
-  double weight_unit() const {
+  double weight_unit() const {  // of class weights, which have any size in float64
     double most = 0;
     for (std::size_t i = 0; loss_.class_weight != nullptr && i < n_; ++i)
       if (std::isfinite(loss_.class_weight[i])) most = std::max(most, std::abs(loss_.class_weight[i]));
-    const bool fits = most == 0 || (most > 0x1p-60 && most < 0x1p60);
-    return fits ? 1 : std::ldexp(1.0, -std::ilogb(most));
+    return unit_of(most);
   }
 
   // --- weights of all classes, in weight units

@@ -242,7 +242,12 @@ class Gradient {
 
  public:
   VM_MEMBER Gradient(const LossOperands& a, std::int64_t row, const LossResult& r)
-      : result_(r), x_(a, row), map_(r.row), weights_(a, row, r.uniform), everywhere_(a.everywhere()) {}
+      : result_(r),
+        x_(a, row),
+        map_(r.row),
+        weights_(a, row, r.uniform),
+        everywhere_(a.everywhere()),
+        unit_(unit_of(r.factor)) {}
   VM_MEMBER T operator()(std::int64_t i) const {
     if (result_.left_out) return rounded<T>(splat<V>(0));
     if (result_.row.special) return special_bits<T>(Role::probability, result_.row, x_.in(i), x_.number_at(i));
@@ -253,7 +258,7 @@ class Gradient {
     if (!x_.in(i)) return splat<V>(0);
     const double weight = (everywhere_ ? weights_(i, true) : 0) + pick;
     V g = map_(x_(i));
-    if (weight != 0) g = nfma(number_of(weight), number_of(result_.factor), g);
+    if (weight != 0) g = nfma(number_of(weight / unit_), number_of(result_.factor * unit_), g);
     if constexpr (capped) g = g * x_.slope_at(i);
     return g;
   }
@@ -265,6 +270,7 @@ class Gradient {
   RowMap<LogSumExpBackward, T> map_;
   Weights<T> weights_;
   bool everywhere_;
+  double unit_;
 };
 
 template <class T, bool plain, bool capped>
