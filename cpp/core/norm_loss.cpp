@@ -38,7 +38,7 @@ class NormLoss : NormMapRun {
   double class_weight(std::int64_t id) const { return loss_.class_weight == nullptr ? 1 : loss_.class_weight[id]; }
   double pick_weight(std::size_t row, std::size_t k) const {
     const double share = loss_.id_probabilities == nullptr ? 1 : loss_.id_probabilities[row * loss_.width + k];
-    return (1 - loss_.label_smoothing) * share * class_weight(id(row, k));
+    return (1 - loss_.label_smoothing) * share * (class_weight(id(row, k)) * mean_unit_);
   }
   template <class Fn>
   void each_pick(std::size_t row, const Fn& fn) const {
@@ -128,18 +128,18 @@ class NormLoss : NormMapRun {
     if (!blocks.empty()) {
       WeighedRow weighed;
       for (const Weighed& block : blocks) weighed.add(block, norm.max);
-      weighed.scale(1 / unit_);
+      weighed.scale(mean_unit_ / unit_);
       loss.add(norm, log, weighed);
     }
     each_pick(s.row, [&](std::size_t index, double pick) { loss.add(norm, log, logit(s, index), pick); });
-    loss.add_square(loss_.z_loss, lse);
+    loss.add_square(loss_.z_loss * mean_unit_, lse);
     loss_.loss[s.row] = row_weight(s.row) * loss.loss;
     if (y_.data == nullptr || norm.special()) return {};
 
     RowTerms terms;
     terms.uniform = uniform;
     terms.factor = factor(s);
-    const double of_lse = 2 * loss_.z_loss * lse, scale = terms.factor * (loss.weight + of_lse);
+    const double of_lse = 2 * (loss_.z_loss * mean_unit_) * lse, scale = terms.factor * (loss.weight + of_lse);
     row = params(norm, scale, left);
     if (one_class() && blocks.empty()) {
       const auto target = static_cast<std::size_t>(id(s.row, 0));
@@ -199,13 +199,14 @@ class NormLoss : NormMapRun {
       std::memset(scratch.second, 0, n * compute_size(dtype_));
     each_pick(s.row, [&](std::size_t index, double pick) {
       if (index / block_ == block)
-        put_number(scratch.second, index % block_, number(scratch.second, index % block_) + pick * unit_);
+        put_number(scratch.second, index % block_,
+                   number(scratch.second, index % block_) + pick * (unit_ / mean_unit_));
     });
     stage(s, block, shifted(norm.max) ? norm.max : 0, scratch.in);
     alignas(64) std::byte slopes[scratch_bytes];
     if (cap_ != 0) k_.softcap_slope(staging(s, static_cast<std::int64_t>(block * block_), 0), n, slopes);
     const Bytes slope = cap_ == 0 ? nullptr : slopes;
-    const double target_factor = terms.factor / unit_;
+    const double target_factor = terms.factor * (mean_unit_ / unit_);
     if (y_.plain()) {
       k_.loss_grad(scratch.in, scratch.second, slope, target(s.row, block), n, row, target_factor, stream_);
     } else {
@@ -225,7 +226,8 @@ class NormLoss : NormMapRun {
   RowOperand distribution_;
   std::vector<std::int64_t> ids_;
   std::vector<std::byte> narrow_weight_;  // the class weights in the compute type
-  double total_ = 0, unit_ = 1;
+  // Powers of two: the narrow weights are in units, and for a mean, where only quotients count, all weights are.
+  double total_ = 0, unit_ = 1, mean_unit_ = 1;
 };
 
 void NormLoss::rows_in_turn(const Plan& plan) {
@@ -304,6 +306,7 @@ LossSum NormLoss::run(const ConstView& x, const View* grad, const RowOptions& o)
   const std::size_t rows = loop_.count();
   if (picks()) ids_ = class_ids(op_name, "a target", {loss_.ids, rows * loss_.width}, n_, loss_.ignore_index);
   total_ = total_weight(), unit_ = weight_unit();
+  if (loss_.mean) mean_unit_ = unit_of(total_), total_ *= mean_unit_;
   if (loss_.class_weight != nullptr && everywhere()) {
     narrow_weight_.resize(n_ * compute_size(dtype_));
     for (std::size_t i = 0; i < n_; ++i) put_number(narrow_weight_.data(), i, loss_.class_weight[i] * unit_);
@@ -319,7 +322,9 @@ LossSum NormLoss::run(const ConstView& x, const View* grad, const RowOptions& o)
     else
       rows_in_turn(plan);
   }
-  return reduce_losses({loss_.loss, interrupted_ ? 0 : rows}, total_, loss_.mean);
+  const LossSum sum = reduce_losses({loss_.loss, interrupted_ ? 0 : rows}, total_, loss_.mean);
+  for (std::size_t r = 0; mean_unit_ != 1 && r < rows; ++r) loss_.loss[r] /= mean_unit_;
+  return sum;
 }
 
 }  // namespace

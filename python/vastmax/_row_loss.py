@@ -39,9 +39,20 @@ class RowLoss:
     The weight of class j is (1 - smoothing) w_j if it is the target, and `even` times share_j beside it.
     """
 
-    def __init__(self, target: Array, classes: int, weight: F64 | None, label_smoothing: float, z_loss: float) -> None:
+    def __init__(
+        self,
+        target: Array,
+        classes: int,
+        weight: F64 | None,
+        label_smoothing: float,
+        z_loss: float,
+        reduction: str,
+    ) -> None:
         self.target = target
         self.own = np.ones(target.shape) if weight is None else weight[target]
+        if weight is not None and reduction == "mean":  # where only quotients of weights count
+            of_mean = _unit(np.array([total(self.own)]))
+            self.own, weight, z_loss = self.own * of_mean, weight * of_mean, z_loss * of_mean
         unit = _unit(weight)
         self._shares = None if weight is None else weight * unit
         self._sharp, self._z = 1.0 - label_smoothing, z_loss

@@ -96,8 +96,8 @@ def linear_cross_entropy(
     weights = _row_loss.class_weight(op, weight, head.classes)
     head.ready()
     rows = np.flatnonzero(kept)
-    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
+        loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         losses, found = read_all(head, rows, loss, progress)
         result = _result(head, _row_loss.reduce(losses, kept, loss.own, reduction))
         if not return_lse:
@@ -172,8 +172,8 @@ def linear_cross_entropy_with_grad(
     outer = _outer(op, grad_output, head.shape, reduction)
     head.ready()
     rows = np.flatnonzero(kept)
-    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
+        loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         grads = Gradients(head, rows, loss, outer[kept] * _row_loss.slope(loss.own, reduction))
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
         for batch in grads.batches:
