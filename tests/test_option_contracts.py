@@ -136,9 +136,7 @@ def test_cross_entropy(name: str, options: dict[str, Any]) -> None:
             got = vastmax.cross_entropy_with_grad(x, target, **options_of)
             a = [mp.mpf(v) * unit * ((1 - smoothing) * u + smoothing / n) for v, u in zip(w, q, strict=True)]
             lse, lam, mass = row.largest + row.log, z_loss * unit, mp.fsum(a)
-            wide = max(
-                abs(lse), max(abs(v) for v in row.z if mp.isfinite(v))
-            )  # logsumexp is so good
+            wide = max(abs(lse), max(abs(v) for v in row.z if mp.isfinite(v)))  # logsumexp is so good
             loss = mp.fsum(u * ((row.largest - v) + row.log) for u, v in zip(a, row.z, strict=True) if u) + lam * lse**2
             what = (kind, x, target, w)
             kept = contracts.reduced(name)
