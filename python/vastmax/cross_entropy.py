@@ -182,8 +182,8 @@ def cross_entropy_with_grad(
     Accuracy of the gradient: one class as target, without smoothing: 4 ULP for each element, the target's own included,
     where :math:`p - 1` is made of the other probabilities; else 4 ULP of the larger of
     :math:`(A + 2 \lambda M) \, p_j` and :math:`a_j`, times :math:`1 - z_j^2 / c^2` with a softcap. float16 and
-    bfloat16: 1 ULP of that. Probabilities and slopes of the softcap are rounded to the dtype computed in before they are
-    multiplied, so those below its smallest normal number have fewer digits.
+    bfloat16: 1 ULP of that. Probabilities and slopes of the softcap are rounded before they are multiplied: those below
+    the smallest normal number of the dtype computed in have fewer digits.
 
     Examples
     --------
