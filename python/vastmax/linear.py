@@ -174,7 +174,10 @@ def linear_cross_entropy_with_grad(
     rows = np.flatnonzero(kept)
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
-        grads = Gradients(head, rows, loss, outer[kept] * _row_loss.slope(loss.own, reduction))
+        slope = _row_loss.slope(loss.own, reduction)
+        if slope == 0:  # the mean of nothing is NaN, and its gradient 0
+            rows, kept, loss = rows[:0], kept & False, loss.of(slice(0))
+        grads = Gradients(head, rows, loss, outer[kept] * slope)
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
         for batch in grads.batches:
             losses[batch], lse[rows[batch]] = grads.add(batch, progress)
