@@ -175,10 +175,11 @@ def linear_cross_entropy_with_grad(
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         slope = _row_loss.slope(loss.own, reduction)
-        if slope == 0:  # the mean of nothing is NaN, and its gradient 0
-            rows, kept, loss = rows[:0], kept & False, loss.of(slice(0))
-        grads = Gradients(head, rows, loss, outer[kept] * slope)
+        sloping = slice(len(rows) if slope else 0)  # the mean over no weight has the gradient 0
+        grads = Gradients(head, rows[sloping], loss.of(sloping), outer[kept][sloping] * slope)
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
+        if not slope:
+            losses[:], lse[rows] = read_all(head, rows, loss, progress)
         for batch in grads.batches:
             losses[batch], lse[rows[batch]] = grads.add(batch, progress)
         ignored = np.flatnonzero(~kept)
