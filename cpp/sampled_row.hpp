@@ -76,12 +76,13 @@ class SampledRow {
     double mean = 0;
     for (std::size_t t = first_; t < last_; ++t) mean += o_.targets.share[t] * s[t];
     const bool alone = last_ - first_ == 1;
-    const double targets = log_sum(), gap = draws - targets, part = sigmoid(gap), lse = log_add(targets, draws);
+    const double targets = log_sum(), gap = draws - targets, lse = log_add(targets, draws),
+                 part = targets == infinity ? __builtin_nan("") : sigmoid(gap);  // as a softmax of +inf
     o_.lse[row_] = lse;
     if (o_.kind == SampledKind::refined)
       o_.loss[row_] = part == 0 ? 0 : part * (draws - mean);
     else
-      o_.loss[row_] = alone ? softplus(gap) : lse - mean;
+      o_.loss[row_] = alone && targets < infinity ? softplus(gap) : lse - mean;
     for (std::size_t t = first_; t < last_; ++t)
       s[t] = (alone ? -part : math_.exp_difference(up_to_0(s[t] - lse)) - o_.targets.share[t]) * scale();
     return (real ? math_.exp_difference(up_to_0(seen.max + shift - lse)) : sum) * scale();

@@ -492,6 +492,9 @@ def kl_divergence(x: F64, z: F64) -> tuple[Exact, F64]:
 
 def softcapped(x: Any, cap: float, compute: Any) -> F64:
     """c tanh(x / c), rounded once to the dtype computed in."""
+    if np.dtype(compute) == np.float64:  # of which long double has too few digits more
+        with mp.workdps(50):
+            return np.vectorize(lambda v: float(cap * mp.tanh(mp.mpf(float(v)) / cap)), otypes=[np.float64])(x)
     wide = np.asarray(x, np.float64).astype(np.longdouble)
     return (cap * np.tanh(wide / np.longdouble(cap))).astype(compute).astype(np.float64)
 

@@ -221,19 +221,15 @@ def test_softcap(dtype: Any, cap: float) -> None:
     a = oracle.target_weights(one_hot(target, 700))
     got = vastmax.cross_entropy_with_grad(x, target, softcap=cap, reduction="none")
     want = oracle.cross_entropy(z, a)
-    if name == "f64":  # there tanh itself is off by an ULP or two
-        contracts.check("cross_entropy", got.loss, want, scale=np.maximum(want.float(), cap))
-    else:
-        contracts.check("cross_entropy", got.loss, want)
+    contracts.check("cross_entropy", got.loss, want)
     slope, size = oracle.cross_entropy_grad(z, a)
     # sech^2 from the logits: 1 - (z / c)^2 would cancel
     u = np.abs(wide(x).astype(np.longdouble) / cap)
     e = np.exp(-2 * u)
     outer = (4 * e / (1 + e) ** 2).astype(np.float64)
     with np.errstate(all="ignore"):
-        within = {"f64": 4 + 4 * cap, "f32": 6}.get(name, 1)
         scale = subnormal_scale(size * outer, dtype)
-        contracts.check("cross_entropy_with_grad", got.grad, slope.times(outer), scale=scale, within=within)
+        contracts.check("cross_entropy_with_grad", got.grad, slope.times(outer), scale=scale)
 
 
 # Derivatives, and PyTorch

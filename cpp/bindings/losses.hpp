@@ -87,14 +87,20 @@ struct StatsArguments {
 };
 
 inline HeadTile head_tile(const py::array& x, const Optional& bias, double softcap, const Optional& shares,
-                          const Optional& target, std::int64_t first) {
+                          const Optional& target, std::int64_t first, double earlier = 0) {
   const auto of_each_class = [&](const char* name, const Optional& a) -> const void* {
     const auto n = static_cast<std::size_t>(x.shape(x.ndim() - 1));
     if (x.itemsize() == sizeof(float)) return dense<float>(name, a, x.dtype().num(), n);
     return dense<double>(name, a, x.dtype().num(), n);
   };
-  return {of_each_class("bias", bias), softcap, of_each_class("shares", shares), classes("target", target, rows_of(x)),
-          first};
+  return {of_each_class("bias", bias),           softcap, of_each_class("shares", shares),
+          classes("target", target, rows_of(x)), first,   earlier};
+}
+inline std::span<HeadRow> head_rows(py::array& rows) {
+  static_assert(sizeof(HeadRow) == 3 * sizeof(double));
+  Optional given = rows;
+  const std::size_t n = rows.ndim() == 2 && rows.shape(1) == 3 ? static_cast<std::size_t>(rows.shape(0)) : 0;
+  return {reinterpret_cast<HeadRow*>(written(doubles("rows", given, 3 * n), given)), n};
 }
 
 inline void bind_losses(py::module_& m) {
@@ -114,6 +120,11 @@ inline void bind_losses(py::module_& m) {
     const LossSum sum = call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
       return cross_entropy(in, grads ? &*grads : nullptr, o, options, exec);
     });
+    return std::pair(sum.loss, sum.weight);
+  });
+  m.def("reduce_losses", [](const py::array& losses, double weight, bool mean) {
+    const auto n = static_cast<std::size_t>(losses.size());
+    const LossSum sum = reduce_losses({doubles("losses", losses, n), n}, weight, mean);
     return std::pair(sum.loss, sum.weight);
   });
   m.def("selective_log_softmax", [](const py::array& x, const py::array& ids, std::size_t width, Optional out,
@@ -139,17 +150,34 @@ inline void bind_losses(py::module_& m) {
   });
   m.def("head_update",
         [](const py::array& x, const Optional& bias, double softcap, const Optional& shares, const Optional& target,
-           std::int64_t first, py::array state, Optional target_logit, Optional total, int threads, int isa) {
-          const std::size_t rows = rows_of(x);
+           std::int64_t first, double earlier, py::array state, py::array rows, int threads, int isa) {
           const ConstView in = view(x);
-          const HeadTile tile = head_tile(x, bias, softcap, shares, target, first);
+          const HeadTile tile = head_tile(x, bias, softcap, shares, target, first, earlier);
           if (!state.writeable()) throw std::invalid_argument("states are read-only");
           const auto to = states(state);
-          double* const logit = written(doubles("target_logit", target_logit, rows), target_logit);
-          double* const sum = written(doubles("total", total, rows), total);
+          const auto of_rows = head_rows(rows);
           call(static_cast<std::size_t>(x.size()), threads, isa,
-               [&](const Exec& exec) { head_update(in, tile, to, logit, sum, exec); });
+               [&](const Exec& exec) { head_update(in, tile, to, of_rows, exec); });
         });
+  m.def("head_losses", [](py::array state, py::array rows, const Optional& own, const Optional& share, double even,
+                          double mass, double z_loss, const Optional& factor, Optional loss, Optional lse,
+                          Optional every, Optional at_target, int isa) {
+    const auto from = states(state);
+    const auto of_rows = head_rows(rows);
+    const std::size_t n = of_rows.size();
+    const auto of_each = [n](const char* name, Optional& a) { return written(doubles(name, a, n), a); };
+    const HeadLoss o{doubles("own", own, n),
+                     doubles("share", share, n),
+                     even,
+                     mass,
+                     z_loss,
+                     doubles("factor", factor, n),
+                     of_each("loss", loss),
+                     of_each("lse", lse),
+                     of_each("every", every),
+                     of_each("at_target", at_target)};
+    call(n, 1, isa, [&](const Exec& exec) { head_losses(from, of_rows, o, exec); });
+  });
   m.def("head_slopes", [](const py::array& x, const Optional& bias, double softcap, const Optional& shares,
                           const Optional& target, std::int64_t first, py::array state, const Optional& every,
                           const Optional& even, const Optional& at_target, py::array out, int threads, int isa) {

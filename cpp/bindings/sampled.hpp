@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bindings/losses.hpp"
+#include "core/check.hpp"
 #include "vastmax/sampled.hpp"
 
 namespace vastmax::python {
@@ -22,15 +23,10 @@ inline std::byte* staged(const char* name, const py::array& a, DType dtype, std:
     throw std::invalid_argument(std::string(name) + " must be dense, of the compute type and its own size");
   return static_cast<std::byte*>(const_cast<void*>(a.data()));
 }
-inline void in_range(const char* name, const std::int64_t* ids, std::size_t n, std::int64_t end) {
-  for (std::size_t i = 0; i < n; ++i)
-    if (ids[i] < 0 || ids[i] >= end)
-      throw std::invalid_argument(std::string(name) + ": " + std::to_string(ids[i]) + " of " + std::to_string(end));
-}
-inline const std::int64_t* numbers_below(const char* name, const py::array& a, std::size_t size, std::int64_t end) {
-  const std::int64_t* const ids = classes(name, a, size);
-  in_range(name, ids, size, end);
-  return ids;
+// A copy of numbers below `end`: another thread may change the array while it is used.
+inline std::vector<std::int64_t> numbers_below(const char* name, const py::array& a, std::size_t size,
+                                               std::int64_t end) {
+  return class_ids(name, "a number", {classes(name, a, size), size}, static_cast<std::size_t>(end));
 }
 
 // What a batch has of its table, targets and results; keeps the arrays.  on_host: they may be looked at.
@@ -53,10 +49,12 @@ class SampledArguments {
     o_.targets = {classes("offsets", offsets, rows + 1), classes("target", ids, all), doubles("share", share, all),
                   doubles("shift", target_shift, all)};
     if (on_host) {
-      in_range("target", o_.targets.ids, all, table_.classes);
-      const std::int64_t* const at = o_.targets.offsets;
-      if (at[0] != 0 || at[rows] != static_cast<std::int64_t>(all) || !std::is_sorted(at, at + rows + 1))
+      ids_ = numbers_below("target", ids, all, table_.classes);
+      offsets_ = numbers_below("offsets", offsets, rows + 1, static_cast<std::int64_t>(all) + 1);
+      if (offsets_.front() != 0 || offsets_.back() != static_cast<std::int64_t>(all) ||
+          !std::ranges::is_sorted(offsets_))
         throw std::invalid_argument("offsets must ascend from 0 to the number of targets");
+      o_.targets.ids = ids_.data(), o_.targets.offsets = offsets_.data();
     }
     o_.kind = static_cast<SampledKind>(kind), o_.drop_hits = drop_hits, o_.average = average;
     o_.shift = doubles("shift", shift, rows), o_.inverse_temperature = inverse_temperature;
@@ -101,6 +99,7 @@ class SampledArguments {
   }
 
   std::optional<ConstView> bias_;
+  std::vector<std::int64_t> ids_, offsets_;  // of targets on the host
   py::object kept_;
 };
 
@@ -134,7 +133,8 @@ class SampledBatch : SampledArguments {
   void own(const py::array& ids, const py::array& adjust, std::size_t first, py::array slopes,
            std::optional<py::array> grad, int threads, int isa) const {
     const std::size_t count = some(first, slopes), n = count * o_.draws;
-    const OwnDraws draws{numbers_below("ids", ids, n, table_.classes), doubles("adjust", adjust, n)};
+    const auto drawn = numbers_below("ids", ids, n, table_.classes);
+    const OwnDraws draws{drawn.data(), doubles("adjust", adjust, n)};
     std::byte* const z = staged("slopes", slopes, table_.dtype, n, true);
     std::byte* const to = grad ? staged("grad", *grad, table_.dtype, count * table_.features, true) : nullptr;
     call(n * table_.features, threads, isa,
@@ -143,7 +143,7 @@ class SampledBatch : SampledArguments {
 };
 
 inline Entries entries(const char* name, const py::array& rows, const Optional& coefficients, const Optional& numbers,
-                       std::size_t width, DType dtype, bool on_host = true) {
+                       std::size_t width, DType dtype) {
   Entries e;
   if (rows.ndim() != 2 || width == 0) throw std::invalid_argument(std::string(name) + " must have two axes");
   const auto n = static_cast<std::size_t>(rows.shape(0));
@@ -151,7 +151,6 @@ inline Entries entries(const char* name, const py::array& rows, const Optional& 
   e.rows = staged(name, rows, dtype, static_cast<std::size_t>(rows.size()));
   if (coefficients) e.coefficients = staged("coefficients", *coefficients, dtype, e.count);
   if (numbers) e.numbers = classes("numbers", *numbers, e.count);
-  if (numbers && on_host) in_range("numbers", e.numbers, e.count, rows.shape(0));
   return e;
 }
 
@@ -164,40 +163,42 @@ inline void bind_sampled(py::module_& m) {
   m.def("gather_rows", [](const py::array& table, const py::array& ids, py::array out, int threads, int isa) {
     const ClassTable from = class_table(table);
     const auto n = static_cast<std::size_t>(ids.size());
-    const std::span wanted(numbers_below("ids", ids, n, from.classes), n);
+    const auto wanted = numbers_below("ids", ids, n, from.classes);
     std::byte* const to = staged("out", out, from.dtype, n * from.features, true);
     call(n * from.features, threads, isa, [&](const Exec& exec) { gather_rows(from, wanted, to, exec); });
   });
   m.def("sort_ids", [](const py::array& ids, std::int64_t classes_count, py::array order) {
     const auto n = static_cast<std::size_t>(ids.size());
-    const std::span given(numbers_below("ids", ids, n, classes_count), n);
+    const auto given = numbers_below("ids", ids, n, classes_count);
     Optional to = order;
     std::int64_t* const sorted = written(classes("order", order, n), to);
     call(n, 1, -1, [&](const Exec&) { sort_ids(given, classes_count, sorted); });
   });
-  m.def("sum_groups", [](const py::array& rows, const Optional& coefficients, std::size_t width,
-                         const py::array& other_rows, const py::array& other_coefficients,
-                         const py::array& other_numbers, const py::array& order, const py::array& starts,
-                         py::array sums, int threads, int isa) {
-    const DType dtype = supported(rows);
-    const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype),
-                  second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype);
-    const std::size_t n = static_cast<std::size_t>(order.size()), groups = static_cast<std::size_t>(starts.size()),
-                      features = static_cast<std::size_t>(rows.shape(1));
-    const auto* const sorted = numbers_below("order", order, n, static_cast<std::int64_t>(first.count + second.count));
-    const std::span cuts(numbers_below("starts", starts, groups, static_cast<std::int64_t>(n) + 1), groups);
-    if (groups == 0 || rows.shape(1) != other_rows.shape(1) || !std::is_sorted(cuts.begin(), cuts.end()))
-      throw std::invalid_argument("sum_groups: starts must ascend, and rows have the same features");
-    std::byte* const to = staged("sums", sums, dtype, (groups - 1) * features, true);
-    call(n * features, threads, isa,
-         [&](const Exec& exec) { sum_groups(dtype, features, first, second, sorted, cuts, to, exec); });
-  });
+  m.def(
+      "sum_groups", [](const py::array& rows, const Optional& coefficients, std::size_t width,
+                       const py::array& other_rows, const py::array& other_coefficients, const py::array& other_numbers,
+                       const py::array& order, const py::array& starts, py::array sums, int threads, int isa) {
+        const DType dtype = supported(rows);
+        const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype);
+        Entries second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype);
+        const auto numbers = numbers_below("numbers", other_numbers, second.count, other_rows.shape(0));
+        second.numbers = numbers.data();
+        const std::size_t n = static_cast<std::size_t>(order.size()), groups = static_cast<std::size_t>(starts.size()),
+                          features = static_cast<std::size_t>(rows.shape(1));
+        const auto sorted = numbers_below("order", order, n, static_cast<std::int64_t>(first.count + second.count)),
+                   cuts = numbers_below("starts", starts, groups, static_cast<std::int64_t>(n) + 1);
+        if (groups == 0 || rows.shape(1) != other_rows.shape(1) || !std::ranges::is_sorted(cuts))
+          throw std::invalid_argument("sum_groups: starts must ascend, and rows have the same features");
+        std::byte* const to = staged("sums", sums, dtype, (groups - 1) * features, true);
+        call(n * features, threads, isa,
+             [&](const Exec& exec) { sum_groups(dtype, features, first, second, sorted.data(), cuts, to, exec); });
+      });
   m.def("update_rows", [](py::array table, const py::array& ids, const py::array& changes, double rate,
                           std::optional<py::array> state, double eps, int threads, int isa) {
     if (!table.writeable()) throw std::invalid_argument("the table is read-only");
     const ClassTable to = class_table(table);
     const auto n = static_cast<std::size_t>(ids.size());
-    const std::span wanted(numbers_below("ids", ids, n, to.classes), n);
+    const auto wanted = numbers_below("ids", ids, n, to.classes);
     const std::byte* const from = staged("changes", changes, to.dtype, n * to.features);
     double* const totals = state ? numbers(*state, static_cast<std::size_t>(to.classes)) : nullptr;
     call(n * to.features, threads, isa,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -35,6 +36,17 @@ template <class V>
 void expect_like(const char* op, const char* what, const V& got, const ConstView& x) {
   expect_dtype(op, what, got.dtype, x.dtype);
   expect_shape(op, what, got.shape, x.shape);
+}
+
+// A copy of class numbers below `classes`, or `ignore`: what the caller holds may change while it is read.
+inline std::vector<std::int64_t> class_ids(const char* op, const char* what, std::span<const std::int64_t> given,
+                                           std::size_t classes, std::optional<std::int64_t> ignore = {}) {
+  std::vector<std::int64_t> ids(given.begin(), given.end());
+  for (const std::int64_t id : ids)
+    if (id != ignore && (id < 0 || static_cast<std::size_t>(id) >= classes))
+      throw std::out_of_range(std::string(op) + ": " + what + " is class " + std::to_string(id) + " of " +
+                              std::to_string(classes));
+  return ids;
 }
 
 inline void check_rows(const char* op, const ConstView& x, const View& out) {

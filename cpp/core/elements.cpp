@@ -149,14 +149,14 @@ double bce_with_logits(const ConstView& x, const ConstView& target, const ConstV
   const auto kernel = of(kernels(exec), x.dtype).bce;
   std::size_t count = 1;
   for (const auto extent : x.shape) count *= static_cast<std::size_t>(extent);
-  std::vector<double> sums((count + stretch - 1) / stretch);  // one a stretch, so that threads change no bit
+  std::vector<TwoSum> sums((count + stretch - 1) / stretch);  // one a stretch, so that threads change no bit
   each_stretch(x.shape, {In(&x), In(&target), In(weight), In(pos_weight)}, {Out(loss), Out(grad)}, Order::index, exec,
                [&](std::size_t first, const auto& from, const auto& to, std::size_t n, bool) {
                  sums[first / stretch] = kernel(from[0], from[1], from[2], from[3], to[0], to[1], grad_scale, n);
                });
   TwoSum sum;
-  for (const double part : sums) sum.add(part);
-  return sum.value();
+  for (const TwoSum& part : sums) sum.add(part.high), sum.low += part.low;
+  return value_of(sum);
 }
 
 }  // namespace vastmax

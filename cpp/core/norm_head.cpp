@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logits of a linear layer, in tiles that a matrix product leaves: bias, softcap, normaliser, the target's logit
-// and label sums in one read, and the slopes in another.  Nothing is written back in between: a bias costs less than
-// the memory for logits that have theirs.
+// and what all shares add up to in one read, and the slopes in another; the losses in between.  Nothing is written back
+// in between: a bias costs less than the memory for logits that have theirs.
 #include <vector>
 
 #include "core/norm_map_run.hpp"
@@ -17,31 +17,28 @@ class Head : NormMapRun {
     x_ = operand(x), states_ = states.data();
     bias_ = static_cast<Bytes>(tile.bias), cap_ = tile.softcap, head_ = true;
   }
-  void update(RowState* states, double* target_logit, double* total);
+  void update(RowState* states, HeadRow* rows);
   void slopes(const HeadSlopes& slopes, const View& out);
 
  private:
-  bool holds_target(std::size_t row) const {
-    return tile_.target[row] >= tile_.first && static_cast<std::size_t>(tile_.target[row] - tile_.first) < n_;
+  // Where the target of a row is, if it is in this tile; else at least n_.
+  std::size_t column(std::size_t row) const {
+    return static_cast<std::size_t>(tile_.target[row]) - static_cast<std::size_t>(tile_.first);
   }
-  std::size_t column(std::size_t row) const { return static_cast<std::size_t>(tile_.target[row] - tile_.first); }
   Bytes shares(std::size_t block) const { return shares_ + block * block_ * compute_size(dtype_); }
 
-  // The sum of shares of each block: that of the logits is this times some base, less the gaps to it.
-  std::vector<double> masses() const {
-    std::vector<double> mass(shares_ == nullptr ? 0 : blocks_);
-    for (std::size_t b = 0; b < mass.size(); ++b) {
-      TwoSum sum;
-      for (std::size_t i = 0; i < length(b); ++i) sum.add(load_number(shares(b) + i * compute_size(dtype_), dtype_));
-      mass[b] = value_of(sum);
-    }
+  std::vector<TwoSum> masses() const {  // of each block
+    std::vector<TwoSum> mass(shares_ == nullptr ? 0 : blocks_);
+    for (std::size_t b = 0; b < mass.size(); ++b)
+      for (std::size_t i = 0; i < length(b); ++i)
+        mass[b].add(load_number(shares(b) + i * compute_size(dtype_), dtype_));
     return mass;
   }
-  double total(const Source& s, std::size_t block, const Partial& part, double mass, Scratch& scratch) const {
+  Weighed weigh(const Source& s, std::size_t block, const Partial& part, const TwoSum& mass, Scratch& scratch) const {
     const double base = std::isfinite(part.max) ? part.max : 0;
     if (!plain() && shifted(part.max)) stage(s, block, 0, scratch.in);
     const Bytes z = plain() ? at(s.x, x_, block) : scratch.in;
-    return base * mass - value_of(k_.gaps(z, shares(block), length(block), base));
+    return {base, k_.gaps(z, shares(block), length(block), base), mass};
   }
 
   double slope(const Source& s, std::size_t index) const {
@@ -66,18 +63,26 @@ class Head : NormMapRun {
   Bytes shares_;
 };
 
-void Head::update(RowState* states, double* target_logit, double* total_to) {
+void Head::update(RowState* states, HeadRow* rows) {
   loop_.merge();
-  const std::vector<double> mass = masses();
+  const std::vector<TwoSum> mass = masses();
   spread_runs(loop_.count(), rows_a_task(), cut().threads, [&](std::size_t first, std::size_t last, Scratch& scratch) {
+    std::vector<Weighed> blocks(mass.size());
     double max = NAN;
     for (std::size_t r = first; r < last; ++r) {
       const Source s = source(r);
+      const double before = std::isfinite(states[r].max) ? states[r].max : 0;
       const Norm norm = norm_row(s, r + 1 < last, max, scratch, [&](std::size_t b, const Partial& part, Scratch& own) {
-        if (shares_ != nullptr) total_to[r] += total(s, b, part, mass[b], own);
+        if (shares_ != nullptr) blocks[b] = weigh(s, b, part, mass[b], own);
       });
       states[r] = state(norm, s, scratch);
-      if (holds_target(r)) target_logit[r] = logit(s, static_cast<std::int64_t>(column(r)));
+      if (shares_ != nullptr) {
+        WeighedRow all;
+        all.add({before, {rows[r].gaps, rows[r].gaps_lost}, {tile_.earlier, 0}}, norm.max);
+        for (const Weighed& block : blocks) all.add(block, norm.max);
+        rows[r].gaps = all.gaps.high, rows[r].gaps_lost = all.gaps.low;
+      }
+      if (const std::size_t at = column(r); at < n_) rows[r].target_logit = logit(s, static_cast<std::int64_t>(at));
     }
   });
 }
@@ -92,12 +97,33 @@ void Head::slopes(const HeadSlopes& slopes, const View& out) {
       const auto rest = [] { return 0.0; };  // of a logarithm only
       const RowParams row = dtype_ == DType::float64 ? scaled_params<double>(math(), norm, slopes.every[r], rest)
                                                      : scaled_params<float>(math(), norm, slopes.every[r], rest);
-      const bool here = holds_target(r);
-      const double at_target = here ? slopes.at_target[r] * slope(s, column(r)) : 0;  // before the logit is gone
+      const std::size_t at = column(r);
+      const double at_target = at < n_ ? slopes.at_target[r] * slope(s, at) : 0;  // before the logit is gone
       for (std::size_t b = 0; b < blocks_; ++b) map(s, norm, row, shares_ == nullptr ? 0 : slopes.even[r], b, scratch);
-      if (here) k_.put(at_target, y_.row(loop_, r) + static_cast<std::int64_t>(column(r)) * y_.step);
+      if (at < n_) k_.put(at_target, y_.row(loop_, r) + static_cast<std::int64_t>(at) * y_.step);
     }
   });
+}
+
+void finish_row(const CallMath& math, const RowState& state, const HeadRow& row, const HeadLoss& o, std::size_t r) {
+  const Norm norm = norm_of(state);
+  const double over = norm.special() ? 0 : over_max(math, norm, [&] { return state.rest; }), log = math.log1p(over),
+               lse = log_sum(norm, log);
+  RowLoss loss;
+  if (o.even != 0) {
+    WeighedRow all{{row.gaps, row.gaps_lost}, {o.mass, 0}};
+    all.scale(o.even);
+    loss.add(norm, log, all);
+  }
+  loss.add(norm, log, row.target_logit, o.own[r]);
+  loss.add_square(o.z_loss, lse);
+  o.loss[r] = loss.loss, o.lse[r] = lse;
+  if (o.factor == nullptr) return;
+  const double factor = o.factor[r], of_lse = 2 * o.z_loss * lse, others = o.even * (o.mass - o.share[r]);
+  o.every[r] = factor * (loss.weight + of_lse);
+  o.at_target[r] = norm.special() ? NAN
+                                  : gradient_at_target(math, norm, over, row.target_logit, factor,
+                                                       o.own[r] + o.even * o.share[r], of_lse + others);
 }
 
 void check_head(const char* op, const ConstView& x, const HeadTile& tile, std::span<const RowState> states) {
@@ -110,12 +136,23 @@ void check_head(const char* op, const ConstView& x, const HeadTile& tile, std::s
 
 }  // namespace
 
-void head_update(const ConstView& x, const HeadTile& tile, std::span<RowState> states, double* target_logit,
-                 double* total, const Exec& exec) {
+void head_update(const ConstView& x, const HeadTile& tile, std::span<RowState> states, std::span<HeadRow> rows,
+                 const Exec& exec) {
   check_head("head_update", x, tile, states);
-  if (target_logit == nullptr || (tile.shares != nullptr && total == nullptr))
-    throw std::invalid_argument("head_update: an output is missing");
-  Head(x, tile, states, exec).update(states.data(), target_logit, total);
+  if (rows.size() != states.size()) throw std::invalid_argument("head_update: rows and states must be as many");
+  Head(x, tile, states, exec).update(states.data(), rows.data());
+}
+
+void head_losses(std::span<const RowState> states, std::span<const HeadRow> rows, const HeadLoss& o, const Exec& exec) {
+  if (rows.size() != states.size()) throw std::invalid_argument("head_losses: rows and states must be as many");
+  if (o.own == nullptr || o.share == nullptr || o.loss == nullptr || o.lse == nullptr)
+    throw std::invalid_argument("head_losses: an array is missing");
+  if (o.factor != nullptr && (o.every == nullptr || o.at_target == nullptr))
+    throw std::invalid_argument("head_losses: a slope is missing");
+  const KernelScope scope;
+  const Kernels& all = kernels(exec);
+  const CallMath math{all, of(all, DType::float64)};
+  for (std::size_t r = 0; r < rows.size(); ++r) finish_row(math, states[r], rows[r], o, r);
 }
 
 void head_slopes(const ConstView& x, const HeadTile& tile, std::span<const RowState> states, const HeadSlopes& slopes,

@@ -34,17 +34,16 @@ class NormLoss : NormMapRun {
 
   bool picks() const { return loss_.ids != nullptr; }
   bool one_class() const { return picks() && loss_.id_probabilities == nullptr; }
-  std::int64_t id(std::size_t row, std::size_t k) const { return loss_.ids[row * loss_.width + k]; }
-  bool inside(std::int64_t id) const { return id >= 0 && static_cast<std::size_t>(id) < n_; }
+  std::int64_t id(std::size_t row, std::size_t k) const { return ids_[row * loss_.width + k]; }
   double class_weight(std::int64_t id) const { return loss_.class_weight == nullptr ? 1 : loss_.class_weight[id]; }
   double pick_weight(std::size_t row, std::size_t k) const {
     const double share = loss_.id_probabilities == nullptr ? 1 : loss_.id_probabilities[row * loss_.width + k];
-    return (1 - loss_.label_smoothing) * share * class_weight(id(row, k));
+    return (1 - loss_.label_smoothing) * share * (class_weight(id(row, k)) * mean_unit_);
   }
   template <class Fn>
   void each_pick(std::size_t row, const Fn& fn) const {
     for (std::size_t k = 0; picks() && k < loss_.width; ++k)
-      if (const std::int64_t class_id = id(row, k); class_id != loss_.ignore_index && inside(class_id))
+      if (const std::int64_t class_id = id(row, k); class_id != loss_.ignore_index)
         fn(static_cast<std::size_t>(class_id), pick_weight(row, k));
   }
   double row_weight(std::size_t row) const { return loss_.row_weight == nullptr ? 1 : loss_.row_weight[row]; }
@@ -54,21 +53,21 @@ class NormLoss : NormMapRun {
     return !any || row_weight(row) == 0;
   }
   bool reads(std::size_t row) const { return loss_.lse != nullptr || !left_out(row); }
-  void check_ids() const {
-    for (std::size_t i = 0; picks() && i < loop_.count() * loss_.width; ++i)
-      if (loss_.ids[i] != loss_.ignore_index && !inside(loss_.ids[i]))
-        throw std::invalid_argument(std::string(op_name) + ": a target is class " + std::to_string(loss_.ids[i]) +
-                                    " of " + std::to_string(n_));
-  }
   // What a mean divides by: the weights of the targets, or of the rows where targets are distributions.
   double total_weight() const {
     TwoSum sum;
     for (std::size_t r = 0; r < loop_.count(); ++r)
       if (!left_out(r)) sum.add(row_weight(r) * (one_class() ? class_weight(id(r, 0)) : 1));
-    return sum.value();
+    return value_of(sum);
+  }
+  double weight_unit() const {  // of class weights, which have any size in float64
+    double most = 0;
+    for (std::size_t i = 0; loss_.class_weight != nullptr && i < n_; ++i)
+      if (std::isfinite(loss_.class_weight[i])) most = std::max(most, std::abs(loss_.class_weight[i]));
+    return unit_of(most);
   }
 
-  // --- weights of all classes
+  // --- weights of all classes, in weight units
 
   bool in(const Source& s, std::size_t index) const {
     return s.where == nullptr || s.where[static_cast<std::int64_t>(index) * where_.step] != 0;
@@ -99,9 +98,10 @@ class NormLoss : NormMapRun {
     k_.class_weights(q, w, n, keep, uniform, scratch.second);
     for (std::size_t i = 0; s.where != nullptr && i < n; ++i)
       if (!in(s, block * block_ + i))
-        put_number(
-            scratch.second, i,
-            q == nullptr ? 0 : keep * number(q, i) * class_weight(static_cast<std::int64_t>(block * block_ + i)));
+        put_number(scratch.second, i,
+                   q == nullptr
+                       ? 0
+                       : keep * number(q, i) * (class_weight(static_cast<std::int64_t>(block * block_ + i)) * unit_));
   }
   void weigh(const Source& s, double uniform, std::size_t block, const Partial& part, Scratch& scratch,
              Weighed& to) const {
@@ -124,28 +124,26 @@ class NormLoss : NormMapRun {
       if (y_.data != nullptr && !norm.special()) row = params(norm, 0, left);
       return {};
     }
-    double weight = 0, total = 0;
+    RowLoss loss;
     if (!blocks.empty()) {
       WeighedRow weighed;
       for (const Weighed& block : blocks) weighed.add(block, norm.max);
-      weight = value_of(weighed.sum), total = loss_of_weights(norm, log, weighed);
+      weighed.scale(mean_unit_ / unit_);
+      loss.add(norm, log, weighed);
     }
-    each_pick(s.row, [&](std::size_t index, double pick) {
-      weight += pick;
-      if (pick != 0 || norm.has_nan()) total += pick * (0.0 - log_probability(norm, log, logit(s, index)));
-    });
-    if (loss_.z_loss != 0) total += loss_.z_loss * (lse * lse);
-    loss_.loss[s.row] = row_weight(s.row) * total;
+    each_pick(s.row, [&](std::size_t index, double pick) { loss.add(norm, log, logit(s, index), pick); });
+    loss.add_square(loss_.z_loss * mean_unit_, lse);
+    loss_.loss[s.row] = row_weight(s.row) * loss.loss;
     if (y_.data == nullptr || norm.special()) return {};
 
     RowTerms terms;
     terms.uniform = uniform;
     terms.factor = factor(s);
-    const double of_lse = 2 * loss_.z_loss * lse, scale = terms.factor * (weight + of_lse);
+    const double of_lse = 2 * (loss_.z_loss * mean_unit_) * lse, scale = terms.factor * (loss.weight + of_lse);
     row = params(norm, scale, left);
     if (one_class() && blocks.empty()) {
       const auto target = static_cast<std::size_t>(id(s.row, 0));
-      terms.at_target = gradient_at_target(math(), norm, over, logit(s, target), terms.factor, weight, of_lse);
+      terms.at_target = gradient_at_target(math(), norm, over, logit(s, target), terms.factor, loss.weight, of_lse);
       if (cap_ != 0) terms.at_target *= slope(s, target);
       if (!in(s, target)) terms.at_target = 0;
     }
@@ -202,16 +200,18 @@ class NormLoss : NormMapRun {
       std::memset(scratch.second, 0, n * compute_size(dtype_));
     each_pick(s.row, [&](std::size_t index, double pick) {
       if (index / block_ == block)
-        put_number(scratch.second, index % block_, number(scratch.second, index % block_) + pick);
+        put_number(scratch.second, index % block_,
+                   number(scratch.second, index % block_) + pick * (unit_ / mean_unit_));
     });
     stage(s, block, shifted(norm.max) ? norm.max : 0, scratch.in);
     alignas(64) std::byte slopes[scratch_bytes];
     if (cap_ != 0) k_.softcap_slope(staging(s, static_cast<std::int64_t>(block * block_), 0), n, slopes);
     const Bytes slope = cap_ == 0 ? nullptr : slopes;
+    const double target_factor = terms.factor * (mean_unit_ / unit_);
     if (y_.plain()) {
-      k_.loss_grad(scratch.in, scratch.second, slope, target(s.row, block), n, row, terms.factor, stream_);
+      k_.loss_grad(scratch.in, scratch.second, slope, target(s.row, block), n, row, target_factor, stream_);
     } else {
-      k_.loss_grad(scratch.in, scratch.second, slope, scratch.out, n, row, terms.factor, false);
+      k_.loss_grad(scratch.in, scratch.second, slope, scratch.out, n, row, target_factor, false);
       Loop::copy(target(s.row, block), y_.step, scratch.out, static_cast<std::int64_t>(y_.item), y_.item, n);
     }
   }
@@ -225,8 +225,10 @@ class NormLoss : NormMapRun {
 
   const CrossEntropy& loss_;
   RowOperand distribution_;
+  std::vector<std::int64_t> ids_;
   std::vector<std::byte> narrow_weight_;  // the class weights in the compute type
-  double total_ = 0;
+  // Powers of two: the narrow weights are in units, and for a mean, where only quotients count, all weights are.
+  double total_ = 0, unit_ = 1, mean_unit_ = 1;
 };
 
 void NormLoss::rows_in_turn(const Plan& plan) {
@@ -303,12 +305,13 @@ LossSum NormLoss::run(const ConstView& x, const View* grad, const RowOptions& o)
   options(o);
   loop_.merge();
   cap_ = loss_.softcap;
-  check_ids();
   const std::size_t rows = loop_.count();
-  total_ = total_weight();
+  if (picks()) ids_ = class_ids(op_name, "a target", {loss_.ids, rows * loss_.width}, n_, loss_.ignore_index);
+  total_ = total_weight(), unit_ = weight_unit();
+  if (loss_.mean) mean_unit_ = unit_of(total_), total_ *= mean_unit_;
   if (loss_.class_weight != nullptr && everywhere()) {
     narrow_weight_.resize(n_ * compute_size(dtype_));
-    for (std::size_t i = 0; i < n_; ++i) put_number(narrow_weight_.data(), i, loss_.class_weight[i]);
+    for (std::size_t i = 0; i < n_; ++i) put_number(narrow_weight_.data(), i, loss_.class_weight[i] * unit_);
   }
   stream_ = grad != nullptr && x.data != grad->data && rows * n_ * y_.item >= policy::stream_bytes;
   if (rows != 0) {
@@ -321,12 +324,24 @@ LossSum NormLoss::run(const ConstView& x, const View* grad, const RowOptions& o)
     else
       rows_in_turn(plan);
   }
-  TwoSum sum;
-  for (std::size_t r = 0; r < rows && !interrupted_; ++r) sum.add(loss_.loss[r]);
-  return {value_of(sum), total_};
+  const LossSum sum = reduce_losses({loss_.loss, interrupted_ ? 0 : rows}, total_, loss_.mean);
+  for (std::size_t r = 0; mean_unit_ != 1 && r < rows; ++r) loss_.loss[r] /= mean_unit_;
+  return sum;
 }
 
 }  // namespace
+
+LossSum reduce_losses(std::span<const double> losses, double weight, bool mean) {
+  const auto total = [&](double unit) {
+    TwoSum sum;
+    for (const double loss : losses) sum.add(loss * unit);
+    return value_of(sum);
+  };
+  const double sum = total(1);
+  if (std::isfinite(sum) || !mean) return {sum, weight};
+  constexpr double unit = 0x1p-64;  // more than there are losses: where a mean fits, so does what is divided
+  return {total(unit), weight * unit};
+}
 
 LossSum cross_entropy(const ConstView& logits, const View* grad, const CrossEntropy& loss, const RowOptions& o,
                       const Exec& exec) {

@@ -8,18 +8,15 @@ namespace {
 class NormPick : NormRun {
  public:
   using NormRun::NormRun;
-  void run(const ConstView& x, const std::int64_t* ids, std::size_t width, double* out, const RowOptions& o);
+  void run(const ConstView& x, const std::int64_t* given, std::size_t width, double* out, const RowOptions& o);
 };
 
-void NormPick::run(const ConstView& x, const std::int64_t* ids, std::size_t width, double* out, const RowOptions& o) {
+void NormPick::run(const ConstView& x, const std::int64_t* given, std::size_t width, double* out, const RowOptions& o) {
   x_ = operand(x);
   options(o);
   loop_.merge();
   const std::size_t rows = loop_.count();
-  for (std::size_t i = 0; i < rows * width; ++i)
-    if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= n_)
-      throw std::invalid_argument("selective_log_softmax: an index is class " + std::to_string(ids[i]) + " of " +
-                                  std::to_string(n_));
+  const auto ids = class_ids("selective_log_softmax", "an index", {given, rows * width}, n_);
   if (rows == 0) return;
   const auto put = [&](const Norm& norm, const Source& s, Scratch& scratch) {
     const double log = log_over_max(norm, s, scratch);

@@ -61,7 +61,7 @@ void RowGrad::run(Op op, const ConstView& g, const ConstView& y, const View& out
       each_block(plan.threads, [&](std::size_t b, Scratch& scratch) { parts[b] = dot(r, b, scratch); });
       TwoSum sum;
       for (std::size_t b = 0; b < blocks_; ++b) sum.add(parts[b]);
-      const RowParams row = params(r, sum.value());
+      const RowParams row = params(r, value_of(sum));
       each_block(plan.threads, [&](std::size_t b, Scratch& scratch) { apply(r, b, row, scratch); });
     }
     return;
@@ -69,7 +69,7 @@ void RowGrad::run(Op op, const ConstView& g, const ConstView& y, const View& out
   each_row(plan, [&](std::size_t r, Scratch& scratch) {
     TwoSum sum;
     for (std::size_t b = 0; b < blocks_; ++b) sum.add(dot(r, b, scratch));
-    const RowParams row = params(r, sum.value());
+    const RowParams row = params(r, value_of(sum));
     for (std::size_t b = 0; b < blocks_; ++b) apply(r, b, row, scratch);
   });
 }

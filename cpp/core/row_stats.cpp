@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <functional>
+#include <vector>
 
 #include "core/norm_run.hpp"
 #include "core/top.hpp"
@@ -146,7 +147,7 @@ class StatsRun : NormRun {
   void begin(const Source& s, Row& row) const {
     row.top.clear();
     row.above = 0;
-    if (stats_.target != nullptr) row.target = raw(s, stats_.target[s.row]);
+    if (!targets_.empty()) row.target = raw(s, targets_[s.row]);
   }
   void finish(const Source& s, const Norm& norm, Row& row, Scratch& scratch) const {
     const std::size_t r = s.row;
@@ -158,7 +159,7 @@ class StatsRun : NormRun {
     put(stats_.max, norm.has_nan() ? NAN : norm.max);
     if (stats_.entropy != nullptr) stats_.entropy[r] = entropy(s, norm, row, log, scratch);
     if (stats_.target_log_prob != nullptr)
-      stats_.target_log_prob[r] = log_probability(norm, log, logit(s, static_cast<std::size_t>(stats_.target[r])));
+      stats_.target_log_prob[r] = log_probability(norm, log, logit(s, static_cast<std::size_t>(targets_[r])));
     put(stats_.target_rank, static_cast<std::int64_t>(row.above) + 1);
     const auto top = row.top.sorted();
     if (!top.empty()) put(stats_.argmax, top.front().index);
@@ -171,6 +172,7 @@ class StatsRun : NormRun {
   Row empty_row(bool in_order) const { return {std::vector<Block>(blocks_), in_order, Top(wanted())}; }
 
   const RowStats& stats_;
+  std::vector<std::int64_t> targets_;
 };
 
 void StatsRun::run(const ConstView& x, const RowOptions& o) {
@@ -178,10 +180,7 @@ void StatsRun::run(const ConstView& x, const RowOptions& o) {
   options(o);
   loop_.merge();
   const std::size_t rows = loop_.count();
-  for (std::size_t r = 0; stats_.target != nullptr && r < rows; ++r)
-    if (stats_.target[r] < 0 || static_cast<std::size_t>(stats_.target[r]) >= n_)
-      throw std::invalid_argument("softmax_stats: a target is class " + std::to_string(stats_.target[r]) + " of " +
-                                  std::to_string(n_));
+  if (stats_.target != nullptr) targets_ = class_ids("softmax_stats", "a target", {stats_.target, rows}, n_);
   if (rows == 0) return;
   const Plan plan = cut();
   if (plan.strategy == Strategy::split) {

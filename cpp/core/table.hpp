@@ -152,7 +152,7 @@ struct DTypeKernels {
   UnaryBlock unary[op_count];
   BinaryBlock binary[op_count];
   // binary cross-entropy: returns the sum of the losses; weight, pos_weight, loss and grad may be null
-  double (*bce)(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale,
+  TwoSum (*bce)(Bytes x, Bytes target, Bytes weight, Bytes pos_weight, OutBytes loss, OutBytes grad, double grad_scale,
                 std::size_t n);
 };
 

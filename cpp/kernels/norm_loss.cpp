@@ -20,16 +20,17 @@ static void class_weights(Bytes q, Bytes w, std::size_t n, double keep, double u
   }
 }
 
-VM_INLINE void add_gaps(Dot (&gaps)[2], int half, F64 weight, F64 z, F64 base) {
+// Half of each gap, which fits where the gap itself does not.
+VM_INLINE void add_gaps(Dot (&gaps)[2], int half, F64 weight, F64 z, F64 half_base) {
   const F64 zero = splat<F64>(0);
-  gaps[half].add(weight, select(weight == zero, zero, base - z));
+  gaps[half].add(weight, select(weight == zero, zero, nfma(z, splat<F64>(0.5), half_base)));
 }
-VM_INLINE void add_gaps(Dot (&gaps)[2], F64 weight, F64 z, F64 base) { add_gaps(gaps, 0, weight, z, base); }
-VM_INLINE void add_gaps(Dot (&gaps)[2], F32 weight, F32 z, F64 base) {
+VM_INLINE void add_gaps(Dot (&gaps)[2], F64 weight, F64 z, F64 half_base) { add_gaps(gaps, 0, weight, z, half_base); }
+VM_INLINE void add_gaps(Dot (&gaps)[2], F32 weight, F32 z, F64 half_base) {
   F64 w[2], x[2];
   widen(weight, w[0], w[1]);
   widen(z, x[0], x[1]);
-  for (int half = 0; half < 2; ++half) add_gaps(gaps, half, w[half], x[half], base);
+  for (int half = 0; half < 2; ++half) add_gaps(gaps, half, w[half], x[half], half_base);
 }
 
 template <class F>
@@ -39,22 +40,25 @@ static void weigh(Bytes z, Bytes weights, std::size_t n, double base, TwoSum& ga
   for (std::size_t i = 0; i < n; i += V::lanes) {
     const std::size_t left = n - i < V::lanes ? n - i : V::lanes, at = i * sizeof(F);
     const V w = load_first<V>(weights + at, left, 0, type<F>);
-    add_gaps(gap, w, load_first<V>(z + at, left, 0, type<F>), splat<F64>(base));
+    add_gaps(gap, w, load_first<V>(z + at, left, 0, type<F>), splat<F64>(0.5 * base));
     add(weight, w, splat<V>(1));
   }
   gaps = fold(gap), sum = fold(weight);
+  gaps.scale(2);
 }
 
 template <class F>
 static TwoSum gaps(Bytes z, Bytes weights, std::size_t n, double base) {
   using V = wide<F>;
-  using Total = std::conditional_t<sizeof(F) == 4, WideSum, Sum<F64>>;
-  return sum_of<V, Total>(n, [&]<class W>(std::size_t i, std::size_t left, const W*) __attribute__((always_inline)) {
-    const std::size_t at = i * sizeof(F);
-    const W weight = load_up_to<W>(weights + at, left, 0, type<F>), zero = splat<W>(0);
-    return select(weight == zero, zero,
-                  weight * (splat<W>(static_cast<F>(base)) - load_up_to<W>(z + at, left, 0, type<F>)));
-  });
+  Dot gap[2];
+  for (std::size_t i = 0; i < n; i += V::lanes) {
+    const std::size_t left = n - i < V::lanes ? n - i : V::lanes, at = i * sizeof(F);
+    add_gaps(gap, load_first<V>(weights + at, left, 0, type<F>), load_first<V>(z + at, left, 0, type<F>),
+             splat<F64>(0.5 * base));
+  }
+  TwoSum all = fold(gap);
+  all.scale(2);
+  return all;
 }
 
 template <class T>

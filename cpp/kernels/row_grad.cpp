@@ -19,7 +19,7 @@ static double row_dot(Bytes g, Bytes y, std::size_t n) {
     const V a = load_first<V>(g + i * sizeof(In), left, 0, type<In>);
     add(dot, a, Formula<V>::weighted ? load_first<V>(y + i * sizeof(In), left, 0, type<In>) : splat<V>(1));
   }
-  return fold(dot).value();
+  return value_of(fold(dot));
 }
 
 template <template <class> class Formula, class In, class Out>

@@ -44,7 +44,7 @@ struct DrawSum {
     low = low + l, high = high + h;
   }
   VM_MEMBER void add(F64 v) { low = low + v; }
-  VM_MEMBER double value() { return fold(low, high).value(); }
+  VM_MEMBER double value() { return value_of(fold(low, high)); }
 };
 
 // Terms of at most 1, as weighed ones are: four in their own type before they join the float64 sum, which costs a

@@ -47,7 +47,7 @@ VM_INLINE void gather(const Staging& s, std::size_t n, const Each& each) {
 enum class Finish { bias, cap, slope };
 template <class V, Finish finish>
 struct HeadLogit {
-  Softcap<V> cap;
+  Softcap<V, sizeof(typename V::scalar) == 8> cap;
   V base;
   VM_MEMBER explicit HeadLogit(const Staging& s)
       : cap(s.cap), base(splat<V>(static_cast<typename V::scalar>(s.shift))) {}
@@ -79,7 +79,7 @@ static bool stage(const Staging& s, std::size_t n, OutBytes staged) {
   }
   const bool capped = s.cap != 0, shift = s.shift != 0;
   const V base = splat<V>(static_cast<F>(s.shift));
-  const Softcap<vec<double>> cap(s.cap);
+  const Softcap<vec<double>, sizeof(F) == 8> cap(s.cap);
   bool live = s.where == nullptr && n != 0;
   gather<T>(s, n, [&](std::size_t i, std::size_t left, V v) {
     if (capped) v = in_double(v, cap);
@@ -100,7 +100,7 @@ template <class T>
 static void softcap_slope(const Staging& s, std::size_t n, OutBytes to) {
   using F = compute_t<T>;
   if (s.head) return head_logits<F, Finish::slope>(s, n, to);
-  const auto slope = [cap = Softcap<vec<double>>(s.cap)](auto x) { return cap.slope(x); };
+  const auto slope = [cap = Softcap<vec<double>, sizeof(F) == 8>(s.cap)](auto x) { return cap.slope(x); };
   gather<T>(s, n, [&](std::size_t i, std::size_t left, wide<F> v) {
     store_first(to + i * sizeof(F), left, in_double(v, slope), to_type<F>);
   });

@@ -111,8 +111,8 @@ inline void bind_device_sampled(py::module_& m) {
                          const py::array& pieces, std::int64_t piece_count, py::array sums, int device,
                          std::uintptr_t stream, int strategy) {
     const DType dtype = supported(rows);
-    const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype, false),
-                  second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype, false);
+    const Entries first = entries("rows", rows, coefficients, std::nullopt, width, dtype),
+                  second = entries("other_rows", other_rows, other_coefficients, other_numbers, 1, dtype);
     const std::size_t cuts = static_cast<std::size_t>(starts.size()),
                       features = static_cast<std::size_t>(rows.shape(1));
     if (cuts == 0 || rows.shape(1) != other_rows.shape(1))

@@ -83,7 +83,7 @@ class Staged {
   std::int64_t step_, where_step_;
   double divisor_;
   Quotient<V> quotient_;
-  Softcap<Wide> cap_;
+  Softcap<Wide, sizeof(compute_t<T>) == 8> cap_;
 };
 
 }  // namespace vastmax::VM_ISA

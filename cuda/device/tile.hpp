@@ -115,6 +115,7 @@ struct LaneSum {
       all.add(other);
     }
     const double sum_of = all.sum.piece[0].v, lost_of = all.lost.piece[0].v, high = sum_of + lost_of;
+    if (sum_of - sum_of != 0) return {sum_of, 0};  // what rounding took from an infinite sum is not a number
     return {high, lost_of - (high - sum_of)};
   }
 };

@@ -37,10 +37,9 @@ VM_KERNEL(virtual_threads, 2) sum_kernel(std::int64_t tiles, const TwoSum* parts
   auto& scratch = *reinterpret_cast<TwoSum(*)[virtual_threads]>(shared_memory());
   const TwoSum all = total_by_block(tiles, scratch, [&](TwoSum& to, std::int64_t t) {
     to.add(parts[t].high);
-    // An infinite loss has no rounding error.
-    if (parts[t].low == parts[t].low || parts[t].high != parts[t].high) to.low += parts[t].low;
+    to.low += parts[t].low;
   });
-  if (thread() == 0) *sum = all.high < infinity ? all.value() : all.high;
+  if (thread() == 0) *sum = value_of(all);
 }
 
 void bce(DType dtype, const BceOperands& a, TwoSum* parts, const Stream& stream) {

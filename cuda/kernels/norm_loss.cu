@@ -19,9 +19,9 @@ class Target {
   VM_MEMBER std::int64_t picks() const { return a_.ids == nullptr ? 0 : a_.width; }
   VM_MEMBER bool counts(std::int64_t id) const { return id != a_.ignore_index && id >= 0 && id < a_.shape.n; }
   VM_MEMBER double class_weight(std::int64_t i) const { return a_.class_weight == nullptr ? 1 : a_.class_weight[i]; }
-  VM_MEMBER double pick_weight(std::int64_t k) const {
+  VM_MEMBER double pick_weight(std::int64_t k, std::int64_t id) const {
     const double share = a_.id_probabilities == nullptr ? 1 : a_.id_probabilities[row_ * a_.width + k];
-    return (1 - a_.label_smoothing) * share * class_weight(id(k));
+    return (1 - a_.label_smoothing) * share * class_weight(id);
   }
   VM_MEMBER double row_weight() const { return a_.row_weight == nullptr ? 1 : a_.row_weight[row_]; }
   VM_MEMBER bool left_out() const {
@@ -182,30 +182,25 @@ VM_INLINE LossResult finish_loss(const LossOperands& a, std::int64_t row, const 
   a.loss[row] = 0;
   r.left_out = target.left_out();
   if (r.left_out) return r;
-  double weight = 0, total = 0;
-  if (a.everywhere()) weight = value_of(weighed.sum), total = loss_of_weights(norm, log, weighed);
-  for (std::int64_t k = 0; k < target.picks(); ++k) {
-    const std::int64_t i = target.id(k);
-    if (!target.counts(i)) continue;
-    const double pick = target.pick_weight(k);
-    weight += pick;
-    if (pick != 0 || norm.has_nan())
-      total += pick * (0.0 - log_probability(norm, log, static_cast<double>(x(i).piece[0].v)));
-  }
-  if (a.z_loss != 0) total += a.z_loss * (lse * lse);
-  a.loss[row] = target.row_weight() * total;
+  RowLoss loss;
+  if (a.everywhere()) loss.add(norm, log, weighed);
+  for (std::int64_t k = 0; k < target.picks(); ++k)
+    if (const std::int64_t i = target.id(k); target.counts(i))
+      loss.add(norm, log, static_cast<double>(x(i).piece[0].v), target.pick_weight(k, i));
+  loss.add_square(a.z_loss, lse);
+  a.loss[row] = target.row_weight() * loss.loss;
   if (a.out.data == nullptr) return r;
   r.left_out = target.in_mean_of_nothing();
   if (r.left_out || r.row.special) return r;
 
   r.factor = target.factor(x.divisor());
   const double of_lse = 2 * a.z_loss * lse;
-  r.row.params = scaled_params<F>(math, norm, r.factor * (weight + of_lse), rest);
+  r.row.params = scaled_params<F>(math, norm, r.factor * (loss.weight + of_lse), rest);
   if (a.one_class() && !a.everywhere()) {
     const std::int64_t i = target.id(0);
-    r.at_target =
-        x.in(i) ? gradient_at_target(math, norm, over, static_cast<double>(x(i).piece[0].v), r.factor, weight, of_lse)
-                : 0;
+    r.at_target = x.in(i) ? gradient_at_target(math, norm, over, static_cast<double>(x(i).piece[0].v), r.factor,
+                                               loss.weight, of_lse)
+                          : 0;
     if constexpr (capped) r.at_target *= static_cast<double>(x.slope_at(i).piece[0].v);
   }
   return r;
@@ -250,7 +245,12 @@ class Gradient {
 
  public:
   VM_MEMBER Gradient(const LossOperands& a, std::int64_t row, const LossResult& r)
-      : result_(r), x_(a, row), map_(r.row), weights_(a, row, r.uniform), everywhere_(a.everywhere()) {}
+      : result_(r),
+        x_(a, row),
+        map_(r.row),
+        weights_(a, row, r.uniform),
+        everywhere_(a.everywhere()),
+        unit_(unit_of(r.factor)) {}
   VM_MEMBER T operator()(std::int64_t i) const {
     if (result_.left_out) return rounded<T>(splat<V>(0));
     if (result_.row.special) return special_bits<T>(Role::probability, result_.row, x_.in(i), x_.number_at(i));
@@ -261,7 +261,7 @@ class Gradient {
     if (!x_.in(i)) return splat<V>(0);
     const double weight = (everywhere_ ? weights_(i, true) : 0) + pick;
     V g = map_(x_(i));
-    if (weight != 0) g = nfma(number_of(weight), number_of(result_.factor), g);
+    if (weight != 0) g = nfma(number_of(weight / unit_), number_of(result_.factor * unit_), g);
     if constexpr (capped) g = g * x_.slope_at(i);
     return g;
   }
@@ -273,6 +273,7 @@ class Gradient {
   RowMap<LogSumExpBackward, T> map_;
   Weights<T> weights_;
   bool everywhere_;
+  double unit_;
 };
 
 template <class T, bool plain, bool capped>
@@ -313,7 +314,7 @@ picks_kernel(VM_PARAMETER LossOperands a, const LossResult* rows, double* values
     if (r.left_out || r.row.special || !target.counts(id)) continue;
     double pick = 0;
     for (std::int64_t k = 0; k < a.width; ++k)
-      if (target.id(k) == id) pick += target.pick_weight(k);
+      if (target.id(k) == id) pick += target.pick_weight(k, id);
     values[i] = static_cast<double>(Gradient<T, capped>(a, row, r).value(id, pick).piece[0].v);
   }
 }

@@ -48,7 +48,7 @@ VM_INLINE void add_dot(TwoSum& sum, const TwoSum& part) {
 
 VM_INLINE RowParams params_of(const RowOperands& a, std::int64_t row, const TwoSum& dot) {
   RowParams p;
-  p.grad = dot.value();
+  p.grad = value_of(dot);
   p.scale = a.temperature.data == nullptr ? 1 : 1 / load_one<double>(a.shape.row(a.temperature, row));
   return p;
 }

@@ -74,6 +74,7 @@ def cross_entropy(
     isa: int,
     /,
 ) -> tuple[float, float]: ...
+def reduce_losses(losses: _Array, weight: float, mean: bool, /) -> tuple[float, float]: ...
 def selective_log_softmax(
     x: _Array, ids: _Array, width: int, out: _Array, temperature: _Temperature, threads: int, isa: int, /
 ) -> None: ...
@@ -101,10 +102,26 @@ def head_update(
     shares: _Array | None,
     target: _Array,
     first: int,
+    earlier: float,
     states: _Array,
-    target_logit: _Array,
-    total: _Array,
+    rows: _Array,
     threads: int,
+    isa: int,
+    /,
+) -> None: ...
+def head_losses(
+    states: _Array,
+    rows: _Array,
+    own: _Array,
+    share: _Array,
+    even: float,
+    mass: float,
+    z_loss: float,
+    factor: _Array | None,
+    loss: _Array,
+    lse: _Array,
+    every: _Array | None,
+    at_target: _Array | None,
     isa: int,
     /,
 ) -> None: ...

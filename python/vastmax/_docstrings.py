@@ -133,7 +133,9 @@ IndexError
     If a class is out of range. The message names row, value and number of classes. Nothing has been written then.""",
     "cross_entropy_notes": """
 Accuracy: at most 4 ULP for the loss of a row, also near certainty. Losses are float64 until they have been summed, in
-one order. With a softcap that is for logits rounded to their dtype after it.
+one order. With a softcap that is for logits rounded to their dtype after it. With `z_loss` the bound is 4 ULP of the
+larger of the loss and :math:`2 \\lambda |L| M`, where :math:`M` is the larger of :math:`|L|` and the largest
+:math:`|z_j|`: where :math:`L` is nearly 0, it has the rounding errors of the logits.
 
 Special values: a -inf logit of a class without weight adds nothing; of a target it makes the loss inf. A row with
 NaN, or of -inf alone, gives NaN, as does +inf for its own class; for other classes it gives inf. The gradient of such
@@ -184,7 +186,7 @@ IndexError
     "sampled_notes": """
 Computed in float64 for float64 weights, else in float32 with sums over draws in float64. The same seed gives the same
 draws whatever the machine and the number of threads; with ``share="row"`` the same bits, else those of the BLAS. NaN
-among its classes makes a row NaN.""",
+among its classes makes a row NaN, as does a target with the logit +inf in `sampled_softmax`.""",
     "tf_true": """
 true_classes : array_like of int
     Labels, shape (B, T).""",
@@ -289,9 +291,10 @@ ValueError
     If the shape or value of an argument is not as above. Nothing has been computed then.""",
     "linear_values": """
 Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
-ULP of the loss. The same bits for the same BLAS, CPU type and shapes.
+ULP of the loss. A softcap of float32 logits adds up to 3 ULP of each. The same bits for the same BLAS, CPU type and
+shapes.
 
-Special values: those of `logsumexp`. The mean of no rows is NaN, their sum 0.""",
+Special values: those of `logsumexp`, and of `cross_entropy` for losses. The mean of no rows is NaN, their sum 0.""",
     "dask_x": """
 x : dask.array.Array
     Logits, cut along any axes; dtypes as in `vastmax.softmax`.""",

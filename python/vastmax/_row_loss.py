@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what one pass over the logits leaves of a row to its cross-entropy, and to the slope of its logits.
+"""Cross-entropy of rows whose logits are read tile by tile: what it weighs each class with, and its reductions.
 
-All of it in float64, a few numbers a row: whoever reads the logits, in one array or tile by tile, meets here.
+All of it in float64, a few numbers a row. The core makes the losses (`head_losses`), by the formulas of cross_entropy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _reduction
+from . import _arrays, _core, _reduction
 from ._numbers import number
 from ._targets import ignored_class
 from .errors import message
@@ -22,23 +22,11 @@ if TYPE_CHECKING:
 
     F64 = NDArray[np.float64]
 
-
-class Seen(NamedTuple):
-    """What a pass over the logits z of rows finds."""
-
-    largest: F64  # largest + log is logsumexp: kept apart, because near certainty their sum would round log away
-    log: F64
-    target: F64  # the target's logit
-    total: F64  # sum w_j z_j, where `RowLoss.smooth`
-
-    @property
-    def lse(self) -> F64:
-        """Logsumexp of the rows."""
-        return self.largest + self.log
+_LEAST, _MOST = 2.0**-60, 2.0**60  # weights in between fit float32, with room for what is smaller
 
 
 class Slopes(NamedTuple):
-    """The gradient of a row: every p_j - even w_j, and `target` at its target."""
+    """The gradient of a row: every p_j - even share_j, and `target` at its target."""
 
     every: F64
     even: F64
@@ -46,67 +34,94 @@ class Slopes(NamedTuple):
 
 
 class RowLoss:
-    """Cross-entropy with class weights w, label smoothing and z-loss, of rows whose targets are classes."""
+    """Cross-entropy with class weights w, label smoothing and z-loss, of rows whose targets are classes.
 
-    def __init__(self, target: Array, classes: int, weight: F64 | None, label_smoothing: float, z_loss: float) -> None:
+    The weight of class j is (1 - smoothing) w_j if it is the target, and `even` times share_j beside it.
+    """
+
+    def __init__(
+        self,
+        target: Array,
+        classes: int,
+        weight: F64 | None,
+        label_smoothing: float,
+        z_loss: float,
+        reduction: str,
+    ) -> None:
         self.target = target
-        self.weight = weight
         self.own = np.ones(target.shape) if weight is None else weight[target]
-        self._mass = float(classes) if weight is None else float(weight.sum())
-        self._sharp, self._even, self._z = 1.0 - label_smoothing, label_smoothing / max(classes, 1), z_loss
+        if weight is not None and reduction == "mean":  # where only quotients of weights count
+            of_mean = _unit(np.array([total(self.own)]))
+            self.own, weight, z_loss = self.own * of_mean, weight * of_mean, z_loss * of_mean
+        unit = _unit(weight)
+        self._shares = None if weight is None else weight * unit
+        self._sharp, self._z = 1.0 - label_smoothing, z_loss
+        self._even = label_smoothing / max(classes, 1) / unit
+        self._mass = float(classes) if self._shares is None else total(self._shares)
+        self._share = self.own * unit
 
     @property
     def smooth(self) -> bool:
-        """Whether every class takes part in the loss, and `Seen.total` is needed."""
+        """Whether every class takes part in the loss."""
         return self._even > 0
 
     def of(self, rows: slice) -> RowLoss:
         """Return the loss of some of the rows."""
         part = object.__new__(RowLoss)
         part.__dict__.update(self.__dict__)
-        part.target, part.own = self.target[rows], self.own[rows]
+        part.target, part.own, part._share = self.target[rows], self.own[rows], self._share[rows]
         return part
 
     def shares(self, classes: slice) -> F64:
-        """Return the part that some classes have in the loss of every row."""
-        return np.ones(classes.stop - classes.start) if self.weight is None else self.weight[classes]
+        """Return what some classes have of the smoothing, in any unit."""
+        return np.ones(classes.stop - classes.start) if self._shares is None else self._shares[classes]
 
-    def losses(self, seen: Seen) -> F64:
-        """Return the loss of each row."""
-        loss = self._sharp * self.own * _surprise(seen)
-        if self.smooth:
-            loss += self._even * (self._mass * seen.lse - seen.total)
-        if self._z:
-            loss += self._z * seen.lse**2
-        return loss
+    def losses(self, states: Array, rows: Array, isa: int) -> tuple[F64, F64]:
+        """Return loss and logsumexp of each row, of which `states` and `rows` are what its tiles left."""
+        return self._run(states, rows, None, None, None, isa)
 
-    def slopes(self, seen: Seen, scale: F64 | float) -> Slopes:
-        """Return what makes the gradients of the rows' losses, times `scale`."""
-        sharp, surprise = self._sharp * self.own, _surprise(seen)
-        spread = np.full(seen.log.shape, self._even * self._mass)
-        if self._z:
-            spread += 2 * self._z * seen.lse
-        own = self.own if self.weight is not None else 1.0
-        at_target = sharp * np.expm1(-surprise) + spread * np.exp(-surprise) - self._even * own
-        return Slopes(scale * (sharp + spread), scale * np.full(seen.log.shape, self._even), scale * at_target)
+    def with_slopes(self, states: Array, rows: Array, factor: F64, isa: int) -> tuple[F64, F64, Slopes]:
+        """Return the same, and the slopes of the logits in `factor` times the loss of each row."""
+        every, target = np.empty((2, len(rows)))
+        loss, lse = self._run(states, rows, factor, every, target, isa)
+        return loss, lse, Slopes(every, factor * self._even, target)
 
-
-def _surprise(seen: Seen) -> F64:
-    """-log p of the target."""
-    return (seen.largest - seen.target) + seen.log
+    def _run(
+        self, states: Array, rows: Array, factor: F64 | None, every: F64 | None, target: F64 | None, isa: int
+    ) -> tuple[F64, F64]:
+        loss, lse = np.empty((2, len(rows)))
+        weights = self._sharp * self.own, self._share, self._even, self._mass, self._z
+        _core.head_losses(states, rows, *weights, factor, loss, lse, every, target, isa)
+        return loss, lse
 
 
-def reduce(losses: F64, kept: Array, own: F64, reduction: str) -> tuple[Reduced, F64 | float]:
-    """Reduce the losses of the `kept` rows, whose weights are `own`; also return the slope of the result by each."""
+def _unit(weight: F64 | None) -> float:
+    """Return a power of two that brings the weights of classes into the range of float32."""
+    finite = np.empty(0) if weight is None else np.abs(weight[np.isfinite(weight)])
+    most = float(finite.max(initial=0.0))
+    return 1.0 if most == 0 or _LEAST < most < _MOST else float(np.ldexp(1.0, 1 - int(np.frexp(most)[1])))
+
+
+def total(values: F64) -> float:
+    """Return a sum as exact as that of the losses of cross_entropy."""
+    return _core.reduce_losses(values, 1.0, False)[0]
+
+
+def reduce(losses: F64, kept: Array, own: F64, reduction: str) -> Reduced:
+    """Reduce the losses of the `kept` rows, whose weights are `own`."""
     if reduction == "none":
         everyone = np.zeros(kept.shape)
         everyone[kept] = losses
-        return everyone, 1.0
-    if reduction == "sum":
-        return losses.sum(), 1.0
-    with np.errstate(all="ignore"):  # of no rows: NaN, as in PyTorch
-        mass = np.float64(own.sum())
-        return losses.sum() / mass, 1 / mass
+        return everyone
+    mean = reduction == "mean"
+    return _reduction.quotient(*_core.reduce_losses(losses, total(own) if mean else 1.0, mean), _arrays.F64)
+
+
+def slope(own: F64, reduction: str) -> float:
+    """Return the slope of the reduced loss by that of each row: 0 for the mean of nothing, which is NaN."""
+    mass = total(own) if reduction == "mean" else 1.0
+    with np.errstate(all="ignore"):
+        return float(np.float64(1) / mass) if mass else 0.0
 
 
 def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
@@ -115,7 +130,7 @@ def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
         return None
     values = _arrays.floats(op, "weight", weight)
     if values.shape != (classes,):
-        raise ValueError(message(op, "weight", f"has shape {values.shape}", f"one number a class, ({classes},)"))
+        raise ValueError(message(op, "weight", f"has shape {values.shape}", str((classes,))))
     return values.astype(np.float64)
 
 

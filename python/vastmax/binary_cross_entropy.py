@@ -74,9 +74,11 @@ def binary_cross_entropy_with_logits(
 
     Notes
     -----
-    Accuracy: at most 8 ULP for each element.
+    Accuracy: at most 8 ULP for each element, and for the sum and the mean of elements of one sign. A subnormal loss is
+    rounded before it is multiplied with weights.
 
-    Special values: no finite logit overflows. The mean of no elements is NaN, their sum 0. NaN stays.
+    Special values: no finite logit overflows. One infinite loss makes the sum and the mean infinite. The mean of no
+    elements is NaN, their sum 0. NaN stays.
 
     Semantics of `torch.nn.functional.binary_cross_entropy_with_logits`.
 

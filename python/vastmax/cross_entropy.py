@@ -180,8 +180,10 @@ def cross_entropy_with_grad(
     %(cross_entropy_notes)s
 
     Accuracy of the gradient: one class as target, without smoothing: 4 ULP for each element, the target's own included,
-    where :math:`p - 1` is made of the other probabilities; else 4 ULP of the larger of :math:`A p_j` and :math:`a_j`.
-    float16 and bfloat16: 1 ULP of that.
+    where :math:`p - 1` is made of the other probabilities; else 4 ULP of the larger of
+    :math:`(A + 2 \lambda M) \, p_j` and :math:`a_j`, times :math:`1 - z_j^2 / c^2` with a softcap. float16 and
+    bfloat16: 1 ULP of that. Probabilities and slopes of the softcap are rounded before they are multiplied: those below
+    the smallest normal number of the dtype computed in have fewer digits.
 
     Examples
     --------

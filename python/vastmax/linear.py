@@ -96,16 +96,15 @@ def linear_cross_entropy(
     weights = _row_loss.class_weight(op, weight, head.classes)
     head.ready()
     rows = np.flatnonzero(kept)
-    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
-        seen = read_all(head, rows, loss, progress)
-        total, _ = _row_loss.reduce(loss.losses(seen), kept, loss.own, reduction)
-        result = _result(head, total)
+        loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
+        losses, found = read_all(head, rows, loss, progress)
+        result = _result(head, _row_loss.reduce(losses, kept, loss.own, reduction))
         if not return_lse:
             return result
         ignored = np.flatnonzero(~kept)
         lse = np.empty(len(ids))
-        lse[rows], lse[ignored] = seen.lse, read_all(head, ignored, None, progress).lse
+        lse[rows], lse[ignored] = found, read_all(head, ignored, None, progress)[1]
         return result, _result(head, lse)
 
 
@@ -173,17 +172,19 @@ def linear_cross_entropy_with_grad(
     outer = _outer(op, grad_output, head.shape, reduction)
     head.ready()
     rows = np.flatnonzero(kept)
-    loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss)
     with np.errstate(all="ignore"):
-        scale = outer[kept] * _row_loss.reduce(np.zeros(len(rows)), kept, loss.own, reduction)[1]
-        grads = Gradients(head, rows, loss, scale)
+        loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
+        slope = _row_loss.slope(loss.own, reduction)
+        sloping = slice(len(rows) if slope else 0)  # the mean over no weight has the gradient 0
+        grads = Gradients(head, rows[sloping], loss.of(sloping), outer[kept][sloping] * slope)
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
+        if not slope:
+            losses[:], lse[rows] = read_all(head, rows, loss, progress)
         for batch in grads.batches:
-            seen = grads.add(batch, progress)
-            losses[batch], lse[rows[batch]] = loss.of(batch).losses(seen), seen.lse
+            losses[batch], lse[rows[batch]] = grads.add(batch, progress)
         ignored = np.flatnonzero(~kept)
-        lse[ignored] = read_all(head, ignored, None, progress).lse
-        total, _ = _row_loss.reduce(losses, kept, loss.own, reduction)
+        lse[ignored] = read_all(head, ignored, None, progress)[1]
+        total = _row_loss.reduce(losses, kept, loss.own, reduction)
         return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
 
 
@@ -226,7 +227,7 @@ def linear_logsumexp(
     head = Head(op, input, linear_weight, linear_bias)
     head.ready()
     with np.errstate(all="ignore"):
-        return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress).lse)
+        return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress)[1])
 
 
 @filled
@@ -282,9 +283,9 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
     if grad_output is None:
         return np.ones(prod(shape))
     given = _arrays.floats(op, "grad_output", grad_output)
-    accepted = [()] if reduction != "none" else [(), shape]
-    if given.shape not in accepted:
-        raise ValueError(message(op, "grad_output", f"has shape {given.shape}", " or ".join(map(str, accepted))))
+    of_loss = shape if reduction == "none" else ()
+    if given.shape not in (of_loss, ()):
+        raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"{of_loss}, the shape of the loss"))
     return np.broadcast_to(given.astype(np.float64), shape).reshape(-1)
 
 

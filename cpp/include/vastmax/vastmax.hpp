@@ -3,8 +3,8 @@
 // alignment.
 //
 // Row ops reduce the last axis.  The result for a row has the same bits whatever the batch around it, its strides, the
-// number of threads and the instruction set.  Errors are std::invalid_argument, before anything is written;
-// std::bad_alloc passes through.
+// number of threads and the instruction set.  Errors are std::invalid_argument, or std::out_of_range for a class that
+// is none, before anything is written; std::bad_alloc passes through.
 #pragma once
 
 #include <cstddef>
@@ -89,11 +89,24 @@ struct HeadTile {
   const void* shares = nullptr;          // the part of each class in a sum over all; may be null
   const std::int64_t* target = nullptr;  // a class of each row, in the tile if it is in [first, first + classes)
   std::int64_t first = 0;
+  double earlier = 0;  // the sum of the shares of the tiles before
 };
-// logsumexp_update; target_logit of each row whose target is in the tile; total += sum_j share_j z_j where there are
-// shares
-void head_update(const ConstView& x, const HeadTile&, std::span<RowState>, double* target_logit, double* total,
-                 const Exec& = {});
+// What a row of a head knows beside its normaliser.
+struct HeadRow {
+  double target_logit = 0, gaps = 0, gaps_lost = 0;  // gaps: sum_j share_j (max - z_j), and what rounding took from it
+};
+// logsumexp_update, and the same for the rows of the head.  Tiles come in the order of their classes.
+void head_update(const ConstView& x, const HeadTile&, std::span<RowState>, std::span<HeadRow>, const Exec& = {});
+// cross_entropy of rows whose tiles have all been taken in: of the target's weight beside `even` times all shares,
+// whose sum is `mass`.  Arrays have one number for each row.
+struct HeadLoss {
+  const double *own = nullptr, *share = nullptr;  // the target's weight without its share, and that share
+  double even = 0, mass = 0, z_loss = 0;
+  const double* factor = nullptr;  // of the loss in what is differentiated; null without slopes
+  double *loss = nullptr, *lse = nullptr;
+  double *every = nullptr, *at_target = nullptr;  // see HeadSlopes; written with `factor`
+};
+void head_losses(std::span<const RowState>, std::span<const HeadRow>, const HeadLoss&, const Exec& = {});
 // What becomes of each logit: (every p_j - even share_j) dz_j/dx_j, and at_target dz_j/dx_j at the row's target.
 struct HeadSlopes {
   const double *every, *even, *at_target;  // one for each row; `even` may be null without shares
@@ -125,8 +138,11 @@ struct CrossEntropy {
 struct LossSum {
   double loss, weight;  // of all rows that are not left out
 };
+// The sum of losses, compensated.  With `mean` only its quotient with the weight counts: where the sum does not fit,
+// both are smaller by the same factor.
+LossSum reduce_losses(std::span<const double> losses, double weight, bool mean);
 // sum_j a_j (logsumexp(z) - z_j) + z_loss logsumexp(z)^2 with the target's weights a and z = softcap tanh(x / T /
-// softcap); a class out of range is std::invalid_argument.  `grad`, of the logits' shape and dtype, may be null, or the
+// softcap).  `grad`, of the logits' shape and dtype, may be null, or the
 // logits themselves.
 LossSum cross_entropy(const ConstView& logits, const View* grad, const CrossEntropy&, const RowOptions& = {},
                       const Exec& = {});

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vastmax._arrays import Array
-    from vastmax._row_loss import RowLoss, Seen
+    from vastmax._row_loss import RowLoss
 
     from .layer import Head
 
+    F64 = NDArray[np.float64]
     Place = tuple[bool, slice] | None
 
 
@@ -34,7 +35,7 @@ class Gradients:
     is computed again.
     """
 
-    def __init__(self, head: Head, rows: Array, loss: RowLoss, scale: NDArray[np.float64]) -> None:
+    def __init__(self, head: Head, rows: Array, loss: RowLoss, scale: F64) -> None:
         self._head, self._rows, self._loss, self._scale = head, rows, loss, scale
         self.batches = self._cut(len(rows))
         features = head.inputs.shape[1]
@@ -90,16 +91,16 @@ class Gradients:
         own, part = place
         return (self._weight.reshape(-1) if own else self._extra)[part]
 
-    def add(self, batch: slice, progress: bool) -> Seen:
-        """Read the logits of a batch of the rows, and add what they bring to the gradients."""
+    def add(self, batch: slice, progress: bool) -> tuple[F64, F64]:
+        """Add what a batch of the rows brings to the gradients; return the losses and logsumexp of its rows."""
         head, loss, index = self._head, self._loss.of(batch), self.batches.index(batch)
         x = head.inputs[self._rows[batch]]
         reader = Reader(head, len(x), loss)
         tiles = list(zip(self._tiles[index], map(self._kept, self._places[index]), strict=True))
         for tile, kept in _progress.track(tiles, f"{head.op}: logits", progress):
             reader.take(tile, head.product(x, tile, self._room if kept is None else kept))
-        seen = reader.seen()
-        slopes = loss.slopes(seen, self._scale[batch])
+        states, rows, isa = reader.found
+        losses, lse, slopes = loss.with_slopes(states, rows, self._scale[batch], isa)
         grad, part = np.zeros_like(x), np.empty_like(x)
         for tile, kept in _progress.track(tiles, f"{head.op}: gradients", progress):
             z = head.shaped(self._room, x, tile)
@@ -110,7 +111,7 @@ class Gradients:
             if self._bias is not None:
                 self._bias[tile] += np.ones(len(x), z.dtype) @ z
         self._input[self._rows[batch]] = grad
-        return seen
+        return losses, lse
 
     def finished(self) -> tuple[Array, Array, Array | None]:
         """Return the gradients, in the dtypes of what they belong to."""

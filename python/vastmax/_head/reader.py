@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vastmax import _call, _core, _policy, _progress
-from vastmax._row_loss import Seen
 from vastmax.streaming import empty_states, parts_of
 
 from .layer import longest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vastmax._arrays import Array
     from vastmax._row_loss import RowLoss, Slopes
 
     from .layer import Head
 
+    F64 = NDArray[np.float64]
     Tile = tuple[Array | None, float, Array | None, Array, int]
 
+_NUMBERS = 3  # of a row beside its state, in float64: HeadRow in cpp/include/vastmax/vastmax.hpp
 
-def read_all(head: Head, rows: Array, loss: RowLoss | None, progress: bool) -> Seen:
-    """Read the logits of some rows, in batches that need little room."""
-    found = Seen(*np.empty((4, len(rows))))
+
+def read_all(head: Head, rows: Array, loss: RowLoss | None, progress: bool) -> tuple[F64, F64]:
+    """Return the losses of some rows, 0 without `loss`, and their logsumexp; read in batches that need little room."""
+    losses, lse = np.zeros((2, len(rows)))
     batches = head.batches(len(rows), _policy.TILE_ROWS)
     height = longest(batches)
     tiles = head.tiles(height)
@@ -34,9 +38,11 @@ def read_all(head: Head, rows: Array, loss: RowLoss | None, progress: bool) -> S
         reader = Reader(head, len(x), None if loss is None else loss.of(batch))
         for tile in _progress.track(tiles, head.op, progress):
             reader.take(tile, head.product(x, tile, room))
-        for part, seen in zip(found, reader.seen(), strict=True):
-            part[batch] = seen
-    return found
+        if loss is None:
+            lse[batch] = sum(parts_of(reader.states))
+        else:
+            losses[batch], lse[batch] = loss.of(batch).losses(*reader.found)
+    return losses, lse
 
 
 class Reader:
@@ -44,22 +50,28 @@ class Reader:
 
     def __init__(self, head: Head, rows: int, loss: RowLoss | None) -> None:
         self._head, self._loss = head, loss
-        self._states = empty_states(rows)
+        self.states = empty_states(rows)
+        self._rows = np.zeros((rows, _NUMBERS))
         self._target = np.full(rows, -1) if loss is None else loss.target
-        self._logit, self._total = np.zeros(rows), np.zeros(rows)
+        self._earlier = 0.0  # what the shares of the tiles so far add up to
         self._options = _call.on_cpu(head.op)(head.op, rows, head.classes, head.kind)
 
     def take(self, tile: slice, product: Array) -> None:
-        """Take in a tile."""
-        _core.head_update(product, *self._tile(tile), self._states, self._logit, self._total, *self._options)
+        """Take in a tile, after those of the classes before it."""
+        bias, cap, shares, target, first = self._tile(tile)
+        of_rows = self._earlier, self.states, self._rows
+        _core.head_update(product, bias, cap, shares, target, first, *of_rows, *self._options)
+        if shares is not None:
+            self._earlier += float(shares.sum(dtype=np.float64))
 
-    def seen(self) -> Seen:
-        """Return what there was."""
-        return Seen(*parts_of(self._states), self._logit, self._total)
+    @property
+    def found(self) -> tuple[Array, Array, int]:
+        """What the tiles left of each row, and the instruction set."""
+        return self.states, self._rows, self._options[1]
 
     def slopes(self, tile: slice, product: Array, slopes: Slopes, out: Array) -> Array:
         """Write the slopes of a tile, once all have been taken in; `out` may be the product."""
-        _core.head_slopes(product, *self._tile(tile), self._states, *slopes, out, *self._options)
+        _core.head_slopes(product, *self._tile(tile), self.states, *slopes, out, *self._options)
         return out
 
     def _tile(self, tile: slice) -> Tile:
