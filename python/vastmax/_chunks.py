@@ -229,8 +229,8 @@ class _Lane:
 
     def __init__(self, device: int) -> None:
         self._module, self._device = cuda_module(), device
-        self._own = self._stream = self._module.new_stream(device)
         self._pinned: Array = self._module.pinned(_policy.CHUNK_BYTES + len(_CUTS) * _ALIGNMENT)
+        self._own = self._stream = self._module.new_stream(device)  # last: nothing else ends it
         self._memory = 0
         self._results: list[tuple[Array, Array]] = []
 
