@@ -110,6 +110,8 @@ def allocate(like: Any, out: Any, _context: Any, _set_error: Any) -> int:
 @FromObject
 def managed_of(x: Any, out: Any) -> int:
     out[0] = manage(x.array, x.flags)
+    if x.is_fake:
+        out[0].contents.tensor.data = None
     return 0
 
 

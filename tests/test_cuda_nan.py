@@ -36,7 +36,8 @@ def nan(dtype: Any, payload: int | None, sign: int) -> Any:
     low = 1 if payload is None else quiet | (payload & (quiet - 1))
     exponent = ((1 << (size - 1 - bits)) - 1) << bits
     made = np.array(sign << (size - 1) | exponent | low, f"u{size // 8}").view(dtype)
-    assert np.isnan(made)
+    with np.errstate(invalid="ignore"):  # ml_dtypes looks at a signalling NaN in float32
+        assert np.isnan(made)
     return made
 
 
@@ -49,26 +50,25 @@ def rows_with(special: Any, dtype: Any, n: int) -> Any:
 
 
 def sampled(x: Any) -> list[Case]:
-    return [
-        Case("sample", (x,), {"seed": 1, "return_valid": True, "return_log_prob": True, **more}) for more in FILTERS
-    ]
+    results = {"seed": 1, "return_valid": True, "return_log_prob": True}
+    return [Case("sample", (x,), {**results, **more}) for more in FILTERS]
 
 
 FILTERS: tuple[dict[str, Any], ...] = ({}, {"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.01})
 
 
 @pytest.fixture
-def ordinary(request: pytest.FixtureRequest) -> Iterator[None]:
+def quiet() -> Iterator[None]:
     with np.errstate(all="ignore"):
         yield
 
 
-@pytest.mark.usefixtures("ordinary")
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("sign", [0, 1])
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("kind", [forward, backward, losses, sampled])
 def test_every_op_keeps_a_nan_whatever_its_bits(kind: Any, payload: str, sign: int, dtype: Any) -> None:
-    for n in (9, 1100):  # one tile of a row, and several
+    for n in (9, 1100) if payload == "all ones" else (9,):  # one tile of a row, and several
         plain, special = (rows_with(s, dtype, n) for s in (np.nan, nan(dtype, PAYLOADS[payload], sign)))
         for want_case, case in zip(kind(plain), kind(special), strict=True):
             want, got = outcome("host", want_case), outcome("device", case)
@@ -78,6 +78,7 @@ def test_every_op_keeps_a_nan_whatever_its_bits(kind: Any, payload: str, sign: i
                 np.testing.assert_array_equal(np.isnan(wide(a)), np.isnan(wide(b)), err_msg=f"{n} {case}")
 
 
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("n", [9, 1100, 5000])
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_a_row_with_nan_has_nan_for_results(payload: str, n: int, dtype: Any) -> None:

@@ -72,7 +72,7 @@ def exported(a: Foreign, device: int, stream: int) -> Foreign:
     """Return the DLPack capsule of an array, ordered before a stream. torch gives one on its current device only."""
     if library_of(a) == "torch":
         with sys.modules["torch"].cuda.device(device):
-            return _capsule(a.detach(), stream)  # under no_grad a tensor that requires grad is one like any other
+            return _capsule(a.detach() if a.requires_grad else a, stream)  # under no_grad it is one like any other
     return _capsule(a, stream)
 
 
