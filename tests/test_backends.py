@@ -42,7 +42,7 @@ def lent(value: Any) -> Any:
     """What another library would hold on a GPU."""
     if isinstance(value, tuple):
         return tuple(map(lent, value))
-    return ByDlpack(value) if isinstance(value, np.ndarray) and value.size and value.ndim else value
+    return ByDlpack(value) if isinstance(value, np.ndarray) else value
 
 
 def parts(made: Any) -> list[Any]:
@@ -254,6 +254,62 @@ def test_equal_results(kind: Callable[[Any], list[Case]], n: int, dtype: Any) ->
 def test_equal_results_in_every_layout(kind: Callable[[Any], list[Case]], layout: str, dtype: Any) -> None:
     for case in kind(LAYOUTS[layout](logits(70, dtype))):
         agree(case, 8 if dtype == np.float64 else 4)
+
+
+def along(x: Any, axis: Any) -> list[Case]:
+    """Every op that takes one axis, and those that take several."""
+    options = {"axis": axis}
+    made = [
+        *(Case(op, (x,), options) for op in ("softmax", "log_softmax", "logsumexp")),
+        Case("logsumexp", (x,), {**options, "keepdims": True, "where": x > -1, "return_sign": True}),
+        Case("softmax", (x,), {**options, "where": x > -1}),
+    ]
+    if isinstance(axis, tuple):
+        return made
+    shape = tuple(np.delete(x.shape, axis))
+    ids = np.zeros(shape, np.int64)
+    return [
+        *made,
+        *(Case(op, (x,), options) for op in ("entropy", "softmax_stats")),
+        Case("kl_divergence", (x, numbers(x)), options),
+        *(Case(f"{op}_mask_logits", (x,), {**options, name: value}) for op, name, value in MASKS),
+        Case("selective_log_softmax", (x, ids), options),
+        Case("cross_entropy", (x, ids), options),
+        Case("cross_entropy_with_grad", (x, ids), {**options, "reduction": "none"}),
+        Case("top_k", (x,), {**options, "k": 1}),
+    ]
+
+
+MASKS = (("top_k", "k", 2), ("top_p", "p", 0.8), ("min_p", "p", 0.1))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("shape", [(4, 5, 6), (1, 1, 1), (4, 0, 6), (0, 5, 6), (4, 5, 0)])
+def test_equal_results_along_every_axis(shape: tuple[int, ...], axis: Any, dtype: Any) -> None:
+    x = (np.random.default_rng(8).standard_normal(shape) * 4).astype(dtype)
+    for case in along(x, axis):
+        refused = outcome("host", case)
+        if isinstance(refused, Refusal):  # no classes
+            assert outcome("offload", case) == outcome("device", case) == refused
+        else:
+            agree(case, 8 if dtype == np.float64 else 4)
+
+
+def test_equal_draws(dtype: Any) -> None:
+    x = logits(300, dtype)
+    results = {"seed": 5, "return_log_prob": True, "return_valid": True}
+    options: tuple[dict[str, Any], ...] = (
+        {},
+        {"size": 4},
+        {"temperature": 0.7},
+        {"top_k": 5},
+        {"top_p": 0.8, "step": 3},
+        {"min_p": 0.1, "row_offset": 9},
+        {"size": 3, "replace": False},
+        {"where": numbers(x) > 0},
+    )
+    for more in options:
+        agree(Case("sample", (x,), {**results, **more}), 4)
 
 
 def test_a_masked_target_under_a_softcap_has_no_gradient(dtype: Any) -> None:
