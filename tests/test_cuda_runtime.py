@@ -171,6 +171,13 @@ def test_a_graph_captures_no_host_memory(call: str, captured: int) -> None:
         HOST_MEMORY[call](guests.filled(X, 0))
 
 
+def test_a_graph_captures_no_numpy_data(captured: int) -> None:
+    refused = r"^\w+: stream is captured into a graph, and"
+    for call in (vastmax.softmax, vastmax.softplus, lambda x: vastmax.binary_cross_entropy_with_logits(x, x)):
+        with vastmax.config(device="cuda", stream=captured), pytest.raises(ValueError, match=refused):
+            call(X)
+
+
 def test_a_graph_captures_what_stays_on_the_device(captured: int) -> None:
     x = guests.filled(X, 0)
     with vastmax.config(stream=captured):

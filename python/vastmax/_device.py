@@ -218,7 +218,7 @@ class Site:
         made = self.fresh(host.shape, host.dtype)
         dense = np.ascontiguousarray(host)
         if made.size:
-            self._expect_no_capture()
+            expect_no_capture(self.op, self.device, self.stream)
             self.module.copy(made.ctypes.data, dense.ctypes.data, made.nbytes, self.device, self.stream)
         return made
 
@@ -230,16 +230,10 @@ class Site:
         """Copy a small device array to the host."""
         dense = view if view.flags.c_contiguous else self.copied(view)
         host = np.empty(view.shape, view.dtype)
-        self._expect_no_capture()
+        expect_no_capture(self.op, self.device, self.stream)
         self.module.copy(host.ctypes.data, dense.ctypes.data, view.nbytes, self.device, self.stream)
         self.module.synchronize(self.device, self.stream)
         return host
-
-    def _expect_no_capture(self) -> None:
-        """Refuse host memory while a graph is captured: its replays would read or write there again."""
-        if self.module.is_capturing(self.device, self.stream):
-            given = "is captured into a graph, and these arguments take a copy between host and device"
-            raise ValueError(message(self.op, "stream", given, "arrays on the GPU as logits, gradients and masks only"))
 
     def fresh(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Make an array that lives as long as this call."""
@@ -317,6 +311,13 @@ def _rows(rows: Rows, view: Array) -> Array | None:
 
 def _handle(stream: int) -> int:
     return 0 if stream == 1 else stream
+
+
+def expect_no_capture(op: str, device: int, stream: int) -> None:
+    """Refuse host memory while a graph is captured: its replays would read or write there again."""
+    if cuda_module().is_capturing(device, stream):
+        given = "is captured into a graph, and these arguments take a copy between host and device"
+        raise ValueError(message(op, "stream", given, "arrays on the GPU as logits, gradients, weights and masks only"))
 
 
 def wished_stream(op: str, device: int) -> int | None:
