@@ -66,8 +66,10 @@ if(backend STREQUAL "SIMT")
   file(GLOB machine CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/simt/*.cpp)
   target_sources(vastmax_cuda PRIVATE ${machine})
   target_include_directories(vastmax_cuda PUBLIC ${PROJECT_SOURCE_DIR}/cuda/simt/include)
-  target_compile_definitions(vastmax_cuda PUBLIC VASTMAX_SIMT)
+  target_compile_definitions(vastmax_cuda PUBLIC VASTMAX_SIMT VASTMAX_CUDA_ARCHITECTURES="0")
 else()
+  string(REPLACE ";" "," architectures "${CMAKE_CUDA_ARCHITECTURES}") # ; would end the definition
+  target_compile_definitions(vastmax_cuda PUBLIC "VASTMAX_CUDA_ARCHITECTURES=\"${architectures}\"")
   set_target_properties(vastmax_cuda PROPERTIES CUDA_STANDARD 20 CUDA_EXTENSIONS OFF CUDA_RUNTIME_LIBRARY Static)
   # Not by FindCUDAToolkit, which wants the shared runtime under a name that the packages of PyPI lack.
   find_library(VASTMAX_CUDART cudart_static HINTS ${CMAKE_CUDA_HOST_IMPLICIT_LINK_DIRECTORIES} REQUIRED)

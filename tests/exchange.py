@@ -110,6 +110,8 @@ def allocate(like: Any, out: Any, _context: Any, _set_error: Any) -> int:
 @FromObject
 def managed_of(x: Any, out: Any) -> int:
     out[0] = manage(x.array, x.flags)
+    if x.is_fake:
+        out[0].contents.tensor.data = None
     return 0
 
 
@@ -127,6 +129,8 @@ def borrow(x: Any, out: Any) -> int:
     if x.array is None:
         return -1
     out[0], x.kept = describe(x.array)
+    if x.is_fake:
+        out[0].data = None
     return 0
 
 
@@ -151,8 +155,13 @@ class OnGpu:
     __dlpack_c_exchange_api__ = _new_capsule(ctypes.addressof(newest), _name, None)
     sixteen: ClassVar[Any] = None  # the dtype of bfloat16
 
+    requires_grad = negative = is_fake = False
+
     def __init__(self, array: Any, flags: int = 0) -> None:
         self.array, self.flags = array, flags
+
+    def is_neg(self) -> bool:
+        return self.negative
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import vastmax
 from vastmax import _device
 
-CODES = {"f": 2, "V": 4, "b": 6, "i": 0}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
+CODES = {"f": 2, "V": 4, "b": 6, "i": 0, "c": 5}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
 
 
 def cuda() -> Any:
@@ -153,9 +154,36 @@ class WithInterface(Held):
 
 
 def torch() -> dict[str, Any]:
-    """torch.empty(size, dtype=, device=), torch.mm, torch.addmm, torch.cuda.current_stream(device).cuda_stream."""
+    """torch.empty(size, dtype=, device=), torch.mm, torch.addmm, torch.cuda.current_stream(device).cuda_stream.
+
+    Tensors that require grad, or are not on torch.cuda.device, have no DLPack; a negative bit is lost there.
+    """
+    now, recording = [0], [True]
+
+    @contextmanager
+    def put(cell: list[Any], value: Any) -> Any:
+        before, cell[0] = cell[0], value
+        yield
+        cell[0] = before
 
     class Tensor(WithDlpack):
+        requires_grad = negative = False
+
+        def detach(self) -> Tensor:
+            plain = Tensor(self.memory)
+            plain.asked, plain.negative = self.asked, self.negative
+            return plain
+
+        def is_neg(self) -> bool:
+            return self.negative
+
+        def __dlpack__(self, **options: Any) -> Any:
+            if self.requires_grad:
+                raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+            if self.memory.device != now[0]:
+                raise BufferError("Can't export tensors on a different CUDA device index")
+            return super().__dlpack__(**options)
+
         @property
         def device(self) -> Any:
             return SimpleNamespace(type="cuda", index=self.memory.device)
@@ -181,7 +209,10 @@ def torch() -> dict[str, Any]:
     streams: dict[int, int] = {}
     fields = {"Tensor": Tensor, "empty": empty, "streams": streams, "OutOfMemoryError": OutOfMemoryError, **kinds}
     fields |= {"mm": product, "addmm": addmm}
-    fields["cuda"] = SimpleNamespace(current_stream=lambda d: SimpleNamespace(cuda_stream=streams.get(d, 0)))
+    fields["cuda"] = SimpleNamespace(
+        current_stream=lambda d: SimpleNamespace(cuda_stream=streams.get(d, 0)), device=partial(put, now)
+    )
+    fields |= {"no_grad": partial(put, recording, False), "is_grad_enabled": lambda: recording[0]}
     vars(module).update(fields)
     return {"torch": module}
 

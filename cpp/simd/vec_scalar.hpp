@@ -24,6 +24,16 @@ VM_INLINE To bit_cast(From from) {
   return to;
 }
 
+// What arithmetic gives.  On an NVIDIA GPU every float32 operation with a NaN result gives this one (PTX ISA, floating
+// point instructions; float64 keeps payloads, as hosts do), so on the SIMT machine too: its low bits are ones, where
+// those of the host's NaN are zeros.
+#ifdef VASTMAX_SIMT
+VM_INLINE float computed(float f) { return f != f ? bit_cast<float>(0x7fffffffu) : f; }
+#else
+VM_INLINE float computed(float f) { return f; }
+#endif
+VM_INLINE double computed(double f) { return f; }
+
 template <class F>
 struct Piece {
   using scalar = F;
@@ -37,25 +47,25 @@ using P64 = Piece<double>;
 
 template <class F>
 VM_INLINE Piece<F> add_piece(Piece<F> a, Piece<F> b) {
-  return {a.v + b.v};
+  return {computed(a.v + b.v)};
 }
 template <class F>
 VM_INLINE Piece<F> sub_piece(Piece<F> a, Piece<F> b) {
-  return {a.v - b.v};
+  return {computed(a.v - b.v)};
 }
 template <class F>
 VM_INLINE Piece<F> mul_piece(Piece<F> a, Piece<F> b) {
-  return {a.v * b.v};
+  return {computed(a.v * b.v)};
 }
 template <class F>
 VM_INLINE Piece<F> div_piece(Piece<F> a, Piece<F> b) {
-  return {a.v / b.v};
+  return {computed(a.v / b.v)};
 }
 template <class F>
 VM_INLINE Piece<F> max_piece(Piece<F> a, Piece<F> b) {
   return {a.v > b.v ? a.v : b.v};
 }
-VM_INLINE P32 fma_piece(P32 a, P32 b, P32 c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
+VM_INLINE P32 fma_piece(P32 a, P32 b, P32 c) { return {computed(__builtin_fmaf(a.v, b.v, c.v))}; }
 VM_INLINE P64 fma_piece(P64 a, P64 b, P64 c) { return {__builtin_fma(a.v, b.v, c.v)}; }
 template <class F>
 VM_INLINE Piece<F> negate_piece(Piece<F> a) {
@@ -69,7 +79,7 @@ VM_INLINE P32 abs_piece(P32 a) { return {__builtin_fabsf(a.v)}; }
 VM_INLINE P64 abs_piece(P64 a) { return {__builtin_fabs(a.v)}; }
 
 VM_INLINE void widen_piece(P32 a, P64* out) { out[0].v = a.v; }
-VM_INLINE P32 narrow_piece(const P64* a) { return {static_cast<float>(a[0].v)}; }
+VM_INLINE P32 narrow_piece(const P64* a) { return {computed(static_cast<float>(a[0].v))}; }
 VM_INLINE P64 round_to_odd_piece(P64 a, P64 left) {
   const std::uint64_t bits = bit_cast<std::uint64_t>(a.v), beyond = (bits ^ bit_cast<std::uint64_t>(left.v)) >> 63;
   return {bit_cast<double>(left.v == 0 ? bits : (bits - beyond) | 1)};
@@ -159,7 +169,7 @@ VM_INLINE T read(const T* x) {  // memcpy: the address may be odd
 }
 VM_INLINE void load_piece(P32& p, const float* x) { p.v = read(x); }
 VM_INLINE void load_piece(P64& p, const double* x) { p.v = read(x); }
-VM_INLINE void load_piece(P32& p, const Half* x) { p.v = widen(read(x)); }
+VM_INLINE void load_piece(P32& p, const Half* x) { p.v = computed(widen(read(x))); }
 VM_INLINE void load_piece(P32& p, const BFloat16* x) { p.v = widen(read(x)); }
 VM_INLINE void load_piece(P64& p, const float* x) { p.v = read(x); }
 
@@ -170,7 +180,7 @@ VM_INLINE void write(T* y, U u) {
 }
 VM_INLINE void store_piece(float* y, P32 p) { write(y, p.v); }
 VM_INLINE void store_piece(double* y, P64 p) { write(y, p.v); }
-VM_INLINE void store_piece(float* y, P64 p) { write(y, static_cast<float>(p.v)); }
+VM_INLINE void store_piece(float* y, P64 p) { write(y, computed(static_cast<float>(p.v))); }
 VM_INLINE void store_piece(Half* y, P32 p) { write(y, narrow_half(p.v)); }
 VM_INLINE void store_piece(BFloat16* y, P32 p) { write(y, narrow_bfloat16(p.v)); }
 

@@ -113,7 +113,7 @@ py::tuple take(PyObject* capsule, const char* name, const char* used, bool read_
   const std::vector<std::int64_t> shape(t.shape, t.shape + t.ndim);
   py::object strides = py::none();
   if (t.strides != nullptr) strides = py::cast(std::vector<std::int64_t>(t.strides, t.strides + t.ndim));
-  return py::make_tuple(reinterpret_cast<std::uintptr_t>(t.data) + t.byte_offset,
+  return py::make_tuple(t.data == nullptr ? 0 : reinterpret_cast<std::uintptr_t>(t.data) + t.byte_offset,
                         py::make_tuple(t.device.type, t.device.id),
                         py::make_tuple(t.dtype.code, t.dtype.bits, t.dtype.lanes), shape, strides, read_only, owner);
 }

@@ -47,6 +47,7 @@ class Dense {
     constexpr int on_gpu = 2;
     const auto dtype = dtype_of(t.dtype);
     if (t.device.type != on_gpu || !dtype || t.ndim < 1 || t.ndim > most) return std::nullopt;
+    if (t.data == nullptr) return std::nullopt;  // a tensor without memory, as of torch's FakeTensorMode
     Dense dense(t, *dtype);
     std::int64_t step = 1;
     for (int d = t.ndim - 1; d >= 0; --d) {
@@ -95,7 +96,24 @@ class Dense {
   std::array<std::int64_t, most> shape_{}, strides_{};
 };
 
+// Whether an attribute is there and true; one that is a method is called.
+inline bool says(py::handle x, PyObject* attribute) {
+  const py::object none = py::none(), found = py::getattr(x, attribute, none);
+  if (found.is_none()) return false;
+  return py::bool_(PyCallable_Check(found.ptr()) != 0 ? found() : found);
+}
+
+// What the memory of an array does not show, and torch's exchange does not refuse: a graph that the result would have
+// to be part of, and a sign that is still to be changed.
+inline bool is_more_than_its_memory(py::handle x) {
+  static PyObject *const requires_grad = PyUnicode_InternFromString("requires_grad"), *const is_neg =
+                                                                                          PyUnicode_InternFromString(
+                                                                                              "is_neg");
+  return says(x, requires_grad) || says(x, is_neg);
+}
+
 inline std::optional<Dense> borrow(const DLExchange* api, py::handle x) {
+  if (is_more_than_its_memory(x)) return std::nullopt;
   DLTensor t;
   if (api->borrow(x.ptr(), &t) == 0) return Dense::of(t);
   PyErr_Clear();  // the Python road says what is wrong
@@ -139,7 +157,8 @@ class Destination {
   void check(const DLExchange* api, py::handle wanted, const Dense& like, std::span<const std::int64_t> shape,
              DType dtype) {
     DLManagedTensorVersioned* managed = nullptr;  // a borrowed tensor does not say whether it is read-only
-    if (exchange_of(wanted) != api || api->managed(wanted.ptr(), &managed) != 0) return PyErr_Clear();
+    if (exchange_of(wanted) != api || is_more_than_its_memory(wanted)) return;
+    if (api->managed(wanted.ptr(), &managed) != 0) return PyErr_Clear();
     const auto array = (managed->flags & dl_read_only) != 0 ? std::nullopt : Dense::of(managed->tensor);
     if (managed->deleter != nullptr) managed->deleter(managed);
     if (!array || array->device() != like.device() || array->dtype() != dtype ||

@@ -9,7 +9,11 @@
 #include "bindings/exchange.hpp"
 #include "bindings/losses.hpp"
 #include "bindings/shapes.hpp"
+#include "runtime/images.hpp"
 #include "vastmax_cuda.hpp"
+#ifdef VASTMAX_SIMT
+#include "simt/runtime.hpp"
+#endif
 
 namespace vastmax::python {
 namespace {
@@ -189,6 +193,13 @@ void bind_ops(py::module_& m) {
   m.def("loss_tile", [](const py::array& like) { return cuda::loss_tile(supported(like)); });
 }
 
+int capability_of(int device) {  // 90 for 9.0
+  int major = 0, minor = 0;
+  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  cuda::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return 10 * major + minor;
+}
+
 // Why no device can be used; empty if one can.
 std::string reason() {
   int count = 0;
@@ -197,24 +208,23 @@ std::string reason() {
     cudaGetLastError();
     return std::string(cudaGetErrorString(status)) + " (" + cudaGetErrorName(status) + ")";
   }
-  return count == 0 ? "no CUDA device" : "";
+  if (count == 0) return "no CUDA device";
+  for (int device = 0; device < count; ++device)
+    if (cuda::has_image(VASTMAX_CUDA_ARCHITECTURES, capability_of(device))) return "";
+  return "no kernels for a GPU of compute capability " + std::to_string(capability_of(0) / 10) + "." +
+         std::to_string(capability_of(0) % 10) + ", only for " VASTMAX_CUDA_ARCHITECTURES;
 }
 
 py::dict device_info(int device) {
   cudaDeviceProp p;
   cuda::check(cudaGetDeviceProperties(&p, device));
   const cuda::Stream stream(device, nullptr);
-  const auto ask = [device](cudaDeviceAttr what) {
-    int value = 0;
-    cuda::check(cudaDeviceGetAttribute(&value, what, device));
-    return value;
-  };
   int driver = 0, runtime = 0;
   cuda::check(cudaDriverGetVersion(&driver));
   cuda::check(cudaRuntimeGetVersion(&runtime));
   py::dict d;
   d["name"] = p.name;
-  d["capability"] = py::make_tuple(ask(cudaDevAttrComputeCapabilityMajor), ask(cudaDevAttrComputeCapabilityMinor));
+  d["capability"] = py::make_tuple(capability_of(device) / 10, capability_of(device) % 10);
   d["memory"] = p.totalGlobalMem;
   d["processors"] = stream.processors();
   d["driver"] = driver;
@@ -236,12 +246,13 @@ py::array pinned(std::size_t bytes) {
     cudaGetLastError();
     throw cuda::OutOfMemory("pinned host memory: " + std::to_string(bytes) + " bytes wanted");
   }
-  const py::capsule owner(data, [](void* held) { cudaFreeHost(held); });
+  const py::capsule owner(data, [](void* held) { cuda::forget(cudaFreeHost(held)); });
   return py::array_t<std::uint8_t>({static_cast<py::ssize_t>(bytes)}, {1}, static_cast<std::uint8_t*>(data), owner);
 }
 
 void bind_runtime(py::module_& m) {
   m.def("reason", &reason);
+  m.def("has_image", &cuda::has_image);
   m.def("device_count", [] {
     int count = 0;
     cuda::check(cudaGetDeviceCount(&count));
@@ -259,6 +270,10 @@ void bind_runtime(py::module_& m) {
   });
   m.def("device_of", &device_of);
   m.def("is_stream_of", [](int device, std::uintptr_t stream) { return cuda::is_stream_of(device, handle(stream)); });
+  m.def("is_capturing", [](int device, std::uintptr_t stream) {
+    const cuda::Stream current(device, nullptr);
+    return cuda::is_capturing(handle(stream));
+  });
   m.def("new_stream", [](int device) {
     const cuda::Stream current(device, nullptr);
     cudaStream_t made;
@@ -267,7 +282,7 @@ void bind_runtime(py::module_& m) {
   });
   m.def("end_stream", [](int device, std::uintptr_t stream) {
     const cuda::Stream current(device, nullptr);
-    cudaStreamDestroy(handle(stream));
+    cuda::check(cudaStreamDestroy(handle(stream)));
   });
   m.def("memory", [](int device) {
     const cuda::Memory m = cuda::memory_of(cuda::Stream(device, nullptr));
@@ -281,7 +296,7 @@ void bind_runtime(py::module_& m) {
   // After the work of `stream`, or of all streams where others may hold the memory.
   m.def("free", [](std::uintptr_t data, int device, std::uintptr_t stream, bool shared) {
     const cuda::Stream on(device, handle(stream));
-    if (shared) cudaDeviceSynchronize();
+    if (shared) cuda::forget(cudaDeviceSynchronize());
     cuda::release(reinterpret_cast<void*>(data), on);
   });
   m.def("copy", [](std::uintptr_t to, std::uintptr_t from, std::size_t bytes, int device, std::uintptr_t stream) {
@@ -303,14 +318,29 @@ void bind_runtime(py::module_& m) {
     cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     cudaError_t status = cudaEventRecord(event, handle(first));
     if (status == cudaSuccess) status = cudaStreamWaitEvent(on.handle(), event, 0);
-    cudaEventDestroy(event);
+    cuda::forget(cudaEventDestroy(event));
     cuda::check(status);
   });
   m.def("import_dlpack", &import_dlpack);
   m.def("export_dlpack", &export_dlpack);
 #ifdef VASTMAX_SIMT
+  namespace simt = vastmax::simt;
   m.attr("simulated") = true;
   m.def("set_device", [](int device) { cuda::check(cudaSetDevice(device)); });
+  m.def("has_context", &simt::has_context);
+  m.def("capture", [](std::uintptr_t stream, bool on) { simt::capture(handle(stream), on); });
+  m.def("last_error", [] { return std::string(cudaGetErrorName(cudaGetLastError())); });
+  m.def("streams", &simt::streams);
+  m.def("limit_pinned", &simt::limit_pinned);
+  m.def("set_capability", &simt::set_capability);
+  m.def("release_threshold", [](int device, std::optional<std::uint64_t> wanted) {
+    cudaMemPool_t pool;
+    cuda::check(cudaDeviceGetDefaultMemPool(&pool, device));
+    std::uint64_t bytes = wanted.value_or(0);
+    if (wanted) cuda::check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes));
+    cuda::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes));
+    return bytes;
+  });
 #else
   m.attr("simulated") = false;
 #endif

@@ -23,7 +23,7 @@ DeviceSampler::DeviceSampler(const Sampler& host, const Stream& stream) : stream
 
 void DeviceSampler::Release::operator()(void* memory) const noexcept try {
   const Stream on(device, nullptr);
-  cudaDeviceSynchronize();
+  forget(cudaDeviceSynchronize());
   release(memory, on);
 } catch (const std::exception&) {  // the driver has gone before us, and the memory with it
 }

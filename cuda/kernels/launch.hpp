@@ -249,8 +249,10 @@ template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), const Grid& g, const Stream& stream, const Args&... args) {
   if (g.shared_bytes > 48 * 1024)  // more must be asked for
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(g.shared_bytes)));
-  kernel<<<static_cast<unsigned>(g.blocks), g.threads, g.shared_bytes, stream.handle()>>>(args...);
-  check(cudaGetLastError());
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(g.blocks), config.blockDim = g.threads;
+  config.dynamicSmemBytes = g.shared_bytes, config.stream = stream.handle();
+  check(cudaLaunchKernelEx(&config, kernel, args...));  // its own status: cudaGetLastError tells of others' errors too
 }
 #else
 template <class... Params, class... Args>

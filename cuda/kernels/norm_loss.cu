@@ -198,10 +198,10 @@ VM_INLINE LossResult finish_loss(const LossOperands& a, std::int64_t row, const 
   r.row.params = scaled_params<F>(math, norm, r.factor * (loss.weight + of_lse), rest);
   if (a.one_class() && !a.everywhere()) {
     const std::int64_t i = target.id(0);
-    r.at_target = x.in(i) ? gradient_at_target(math, norm, over, static_cast<double>(x(i).piece[0].v), r.factor,
-                                               loss.weight, of_lse)
-                          : 0;
+    r.at_target =
+        gradient_at_target(math, norm, over, static_cast<double>(x(i).piece[0].v), r.factor, loss.weight, of_lse);
     if constexpr (capped) r.at_target *= static_cast<double>(x.slope_at(i).piece[0].v);
+    if (!x.in(i)) r.at_target = 0;  // whatever the masked logit makes of the rest
   }
   return r;
 }

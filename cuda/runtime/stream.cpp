@@ -12,6 +12,36 @@ struct Properties {
   int processors, shared_per_block, shared_per_processor;
 };
 
+// By default each synchronisation gives freed memory back to the driver.  So much stays, which is room for the
+// workspace of any call; more would be missing to the other libraries of the process.  One of them may have asked for
+// more.
+void keep_freed_memory(int device) {
+  cudaMemPool_t pool;
+  check(cudaDeviceGetDefaultMemPool(&pool, device));
+  std::uint64_t kept = 0, wanted = 256 << 20;
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
+  if (kept < wanted) check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &wanted));
+}
+
+// Whether a device has its primary context, which cudaSetDevice would make: hundreds of megabytes of its memory.
+bool is_in_use(int device) {
+  using GetState = int (*)(int device, unsigned* flags, int* active);
+  static const GetState get_state = [] {
+    constexpr const char* name = "cuDevicePrimaryCtxGetState";
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+    forget(cudaGetDriverEntryPointByVersion(name, &found, 7000, cudaEnableDefault, &result));
+#else
+    forget(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result));
+#endif
+    return reinterpret_cast<GetState>(found);
+  }();
+  unsigned flags = 0;
+  int active = 0;
+  return get_state == nullptr || get_state(device, &flags, &active) != 0 || active != 0;
+}
+
 const Properties& properties(int device) {
   static std::array<Properties, 64> all;
   static std::mutex mutex;
@@ -26,12 +56,7 @@ const Properties& properties(int device) {
     p.processors = ask(cudaDevAttrMultiProcessorCount);
     p.shared_per_block = ask(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     p.shared_per_processor = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
-    // By default each synchronisation gives freed memory back to the driver.  So much stays, which is room for the
-    // workspace of any call; more would be missing to the other libraries of the process.
-    cudaMemPool_t pool;
-    check(cudaDeviceGetDefaultMemPool(&pool, device));
-    std::uint64_t keep = 256 << 20;
-    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+    keep_freed_memory(device);
     p.known = true;
   }
   return p;
@@ -43,6 +68,16 @@ void check(cudaError_t status) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // else the next call would report it again
   throw Error(std::string("CUDA: ") + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+}
+
+void forget(cudaError_t status) noexcept {
+  if (status != cudaSuccess) cudaGetLastError();
+}
+
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
 }
 
 Stream::Stream(int device, cudaStream_t handle) : handle_(handle), device_(device) {
@@ -60,7 +95,7 @@ Stream::Stream(int device, cudaStream_t handle) : handle_(handle), device_(devic
 }
 
 Stream::~Stream() {
-  if (before_ != device_) cudaSetDevice(before_);
+  if (before_ != device_ && is_in_use(before_)) forget(cudaSetDevice(before_));
 }
 
 bool is_stream_of(int device, cudaStream_t handle) {
@@ -68,8 +103,8 @@ bool is_stream_of(int device, cudaStream_t handle) {
   cudaEvent_t event;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   const bool good = cudaEventRecord(event, handle) == cudaSuccess;  // both must belong to one device
-  cudaEventDestroy(event);
-  cudaGetLastError();
+  cudaGetLastError();                                               // of the record
+  forget(cudaEventDestroy(event));
   return good;
 }
 
@@ -101,7 +136,7 @@ void* allocate(std::size_t bytes, const Stream& stream, const char* what) {
 }
 
 void release(void* data, const Stream& stream) noexcept {
-  if (data != nullptr) cudaFreeAsync(data, stream.handle());
+  if (data != nullptr) forget(cudaFreeAsync(data, stream.handle()));
 }
 
 }  // namespace vastmax::cuda

@@ -26,7 +26,9 @@ class OutOfMemory : public std::bad_alloc {
   std::string text_;
 };
 
-void check(cudaError_t);  // throws Error
+void check(cudaError_t);                 // throws Error
+void forget(cudaError_t) noexcept;       // where nothing can be done: else the next library would report the error
+bool is_capturing(cudaStream_t stream);  // into a graph
 
 // A stream of a device, which is the current device while this lives.
 class Stream {

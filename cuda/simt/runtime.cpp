@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the CUDA runtime would do, over host memory: two devices, streams whose work is done when it is enqueued, but
 // for copies to pinned memory, which arrive when the stream is waited for.
+#include "simt/runtime.hpp"
+
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
@@ -8,6 +10,9 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "simt/fibers.hpp"
@@ -20,6 +25,7 @@ struct CUevent_st {
 };
 struct CUmemPoolHandle_st {
   int device;
+  std::uint64_t release_threshold = 0;
 };
 
 // As many processors as make every strategy possible in a small test, and the shared memory of an H100.
@@ -44,13 +50,19 @@ struct State {
   std::map<void*, std::size_t> pinned;
   std::map<cudaStream_t, std::vector<Arrival>> streams{
       {nullptr, {}}, {cudaStreamLegacy, {}}, {cudaStreamPerThread, {}}};
-  std::size_t used[devices] = {};
+  std::set<cudaStream_t> capturing;
+  std::size_t used[devices] = {}, most_pinned = memory;
+  bool context[devices] = {};
+  int capability = 0;
 };
 State& state() {
   static State all;
   return all;
 }
 thread_local int current = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t failed(cudaError_t status) { return last_error = status; }
 
 bool is_default(cudaStream_t s) { return s == nullptr || s == cudaStreamLegacy || s == cudaStreamPerThread; }
 bool known(cudaStream_t s) { return state().streams.contains(s); }
@@ -80,12 +92,14 @@ const char* cudaGetErrorName(cudaError_t e) {
       return "cudaErrorInvalidDevice";
     case cudaErrorInvalidResourceHandle:
       return "cudaErrorInvalidResourceHandle";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
     default:
       return "cudaErrorInvalidValue";
   }
 }
 const char* cudaGetErrorString(cudaError_t e) { return cudaGetErrorName(e); }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = devices;
@@ -96,14 +110,18 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  if (device < 0 || device >= devices) return cudaErrorInvalidDevice;
+  if (device < 0 || device >= devices) return failed(cudaErrorInvalidDevice);
   current = device;
+  const std::lock_guard lock(mutex);
+  state().context[device] = true;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
-  *value = what == cudaDevAttrMultiProcessorCount                                                   ? processors
-           : what == cudaDevAttrComputeCapabilityMajor || what == cudaDevAttrComputeCapabilityMinor ? 0
-                                                                                                    : shared_bytes;
+  const std::lock_guard lock(mutex);
+  *value = what == cudaDevAttrMultiProcessorCount      ? processors
+           : what == cudaDevAttrComputeCapabilityMajor ? state().capability / 10
+           : what == cudaDevAttrComputeCapabilityMinor ? state().capability % 10
+                                                       : shared_bytes;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
@@ -125,11 +143,15 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
   *pool = &pools[device];
   return cudaSuccess;
 }
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void* value) {
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr what, void* value) {
+  if (what != cudaMemPoolAttrReleaseThreshold) return failed(cudaErrorInvalidValue);
+  std::memcpy(&pool->release_threshold, value, sizeof pool->release_threshold);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr what, void* value) {
   const std::lock_guard lock(mutex);
   const std::uint64_t used = state().used[pool->device];  // nothing is kept
-  std::memcpy(value, &used, sizeof used);
+  std::memcpy(value, what == cudaMemPoolAttrReleaseThreshold ? &pool->release_threshold : &used, sizeof used);
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
@@ -139,10 +161,11 @@ cudaError_t cudaMemGetInfo(std::size_t* left, std::size_t* all) {
 }
 cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  if (!here(stream)) return cudaErrorInvalidResourceHandle;
-  if (bytes > memory - state().used[current]) return cudaErrorMemoryAllocation;
+  if (!here(stream)) return failed(cudaErrorInvalidResourceHandle);
+  state().context[current] = true;
+  if (bytes > memory - state().used[current]) return failed(cudaErrorMemoryAllocation);
   *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
-  if (*data == nullptr) return cudaErrorMemoryAllocation;
+  if (*data == nullptr) return failed(cudaErrorMemoryAllocation);
   std::memset(*data, 0xff, bytes);  // NaN
   vastmax::simt::allow(*data, bytes);
   state().blocks[*data] = {bytes, current};
@@ -152,8 +175,8 @@ cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t stream)
 cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   const auto found = state().blocks.find(data);
-  if (found == state().blocks.end()) return cudaErrorInvalidValue;
-  if (!known(stream)) return cudaErrorInvalidResourceHandle;
+  if (found == state().blocks.end()) return failed(cudaErrorInvalidValue);
+  if (!known(stream)) return failed(cudaErrorInvalidResourceHandle);
   const Block block = found->second;
   vastmax::simt::forbid(data, block.bytes);
   std::memset(data, 0xff, block.bytes);
@@ -163,15 +186,16 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned) {
+  if (bytes > state().most_pinned) return failed(cudaErrorMemoryAllocation);
   *data = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-  if (*data == nullptr) return cudaErrorMemoryAllocation;
+  if (*data == nullptr) return failed(cudaErrorMemoryAllocation);
   const std::lock_guard lock(mutex);
   state().pinned[*data] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* data) {
   const std::lock_guard lock(mutex);
-  if (state().pinned.erase(data) == 0) return cudaErrorInvalidValue;
+  if (state().pinned.erase(data) == 0) return failed(cudaErrorInvalidValue);
   std::free(data);
   return cudaSuccess;
 }
@@ -189,7 +213,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* found, const void* a
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  if (!here(stream)) return cudaErrorInvalidResourceHandle;
+  if (!here(stream)) return failed(cudaErrorInvalidResourceHandle);
   if (is_pinned(to)) {
     const auto* first = static_cast<const std::byte*>(from);
     state().streams[stream].push_back({to, {first, first + bytes}});
@@ -207,25 +231,33 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  if (is_default(stream) || state().streams.erase(stream) == 0) return cudaErrorInvalidResourceHandle;
+  if (is_default(stream) || state().streams.erase(stream) == 0) return failed(cudaErrorInvalidResourceHandle);
   delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const std::lock_guard lock(mutex);
+  if (!known(stream)) return failed(cudaErrorInvalidResourceHandle);
+  *status = state().capturing.contains(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  if (!known(stream)) return cudaErrorInvalidResourceHandle;
+  if (!known(stream)) return failed(cudaErrorInvalidResourceHandle);
+  if (state().capturing.contains(stream)) return failed(cudaErrorStreamCaptureUnsupported);
   arrive(state().streams[stream]);
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
   const std::lock_guard lock(mutex);
+  if (!state().capturing.empty()) return failed(cudaErrorStreamCaptureUnsupported);
   for (auto& [stream, arrivals] : state().streams)
     if (here(stream)) arrive(arrivals);
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
   const std::lock_guard lock(mutex);
-  return known(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle;
+  return known(stream) ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
   *e = new CUevent_st{current};
@@ -234,9 +266,50 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   const bool good = known(stream) && (is_default(stream) || stream->device == e->device);
-  return good ? cudaSuccess : cudaErrorInvalidResourceHandle;
+  return good ? cudaSuccess : failed(cudaErrorInvalidResourceHandle);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
   delete e;
   return cudaSuccess;
 }
+
+cudaError_t cudaGetDriverEntryPoint(const char* name, void** found, unsigned long long,
+                                    cudaDriverEntryPointQueryResult* result) {
+  using GetState = int (*)(int device, unsigned* flags, int* active);
+  constexpr GetState get_state = [](int device, unsigned* flags, int* active) {
+    *flags = 0, *active = vastmax::simt::has_context(device);
+    return 0;
+  };
+  const bool good = std::string_view(name) == "cuDevicePrimaryCtxGetState";
+  *found = good ? reinterpret_cast<void*>(get_state) : nullptr;
+  *result = good ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
+namespace vastmax::simt {
+
+bool has_context(int device) {
+  const std::lock_guard lock(mutex);
+  return state().context[device];
+}
+void capture(cudaStream_t stream, bool on) {
+  const std::lock_guard lock(mutex);
+  if (on)
+    state().capturing.insert(stream);
+  else
+    state().capturing.erase(stream);
+}
+std::size_t streams() {
+  const std::lock_guard lock(mutex);
+  return state().streams.size() - 3;  // the default ones
+}
+void limit_pinned(std::size_t bytes) {
+  const std::lock_guard lock(mutex);
+  state().most_pinned = bytes;
+}
+void set_capability(int capability) {
+  const std::lock_guard lock(mutex);
+  state().capability = capability;
+}
+
+}  // namespace vastmax::simt

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _arrays, _policy
 from ._backends import cuda_module
-from ._device import describe, wished_stream
+from ._device import describe, expect_no_capture, wished_stream
 from .cuda import DeviceArray
 from .errors import BackendUnavailable
 
@@ -143,7 +143,7 @@ def _stream_through(op: str, launch: Callable[..., None], pieces: Iterator[Argum
         return
     device = cuda_module().current_device()
     _, _, nbytes = _places(first, cut.written)
-    open_lane = partial(_lane, op, device, wished_stream(op, device), nbytes)
+    open_lane = partial(_lane, op, device, _stream(op, device), nbytes)
     with ExitStack() as stack:
         lanes: list[_Lane] = []
         for n, piece in enumerate(chain([first], pieces)):
@@ -152,6 +152,14 @@ def _stream_through(op: str, launch: Callable[..., None], pieces: Iterator[Argum
             lanes[n % _policy.LANES].send(launch, piece, cut.written)
         for lane in lanes:
             lane.land()
+
+
+def _stream(op: str, device: int) -> int | None:
+    """Return the stream of `config` that all chunks go through, if it names one."""
+    stream = wished_stream(op, device)
+    if stream is not None:
+        expect_no_capture(op, device, stream)
+    return stream
 
 
 def _summed(op: str, launch: Callable[..., None], arguments: Arguments, cut: _Cut) -> float:
@@ -163,7 +171,7 @@ def _summed(op: str, launch: Callable[..., None], arguments: Arguments, cut: _Cu
     if not logits.size:
         return 0.0
     device = module.current_device()
-    stream = wished_stream(op, device) or 0
+    stream = _stream(op, device) or 0
     tile = module.loss_tile(logits)
     tiles = -(-logits.size // tile)
     parts = DeviceArray((tiles, 2), np.dtype(np.float64), device, stream, op)
@@ -232,8 +240,8 @@ class _Lane:
 
     def __init__(self, device: int) -> None:
         self._module, self._device = cuda_module(), device
-        self._own = self._stream = self._module.new_stream(device)
         self._pinned: Array = self._module.pinned(_policy.CHUNK_BYTES + len(_CUTS) * _ALIGNMENT)
+        self._own = self._stream = self._module.new_stream(device)  # last: nothing else ends it
         self._memory = 0
         self._results: list[tuple[Array, Array]] = []
 

@@ -12,8 +12,7 @@ from . import _arrays, _reduction
 from ._device import Site
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
-from ._targets import class_ids, parts_of, picked, several_ids
-from .errors import message
+from ._targets import are_probabilities, class_ids, parts_of, picked, several_ids
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,8 +51,10 @@ def norm_loss(
     x, ids, width, id_probabilities, probabilities = _target(site, x, rows, parts, ignore_index)
     of_class = None if weight is None else site.doubles("weight", weight, (rows.classes,))
     of_row = None if sample_weight is None else site.doubles("sample_weight", sample_weight, rows.result)
-    shapes = {rows.result, ()} if reduction == "none" else {()}
-    scale = None if grad_output is None else site.doubles("grad_output", grad_output, *shapes)
+    scale = None
+    if grad_output is not None:
+        scale = site.doubles("grad_output", grad_output)
+        _reduction.expect_scale(op, scale.shape, rows.result if reduction == "none" else ())
     t, mask = site.temperature(rows, temperature), site.mask(rows, where)
     site.chosen(rows.count, rows.classes, x.dtype, out=(out, x.shape, x.dtype))
     kind = _arrays.reduction_dtype(x.dtype)
@@ -156,14 +157,11 @@ def _target(
         ids = several_ids(site.op, site.integers("target", parts[0]), rows, ignore)
         return x, site.upload(ids), ids.shape[-1], site.doubles("target", parts[1], ids.shape), None
     given = site.looked_at("target", parts[0])
-    if given.dtype.kind in "iu":
+    if not are_probabilities(site.op, given, rows):
         classes = given if _arrays.home(parts[0]) == "cpu" else site.fetch(given)
         checked = class_ids(site.op, "target", classes, rows.result, rows.classes, ignore)
         return x, site.upload(checked), 1, None, None
     share = site.floats("target", parts[0])
-    if share.shape != rows.shape:
-        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
-        raise ValueError(message(site.op, "target", f"has dtype {share.dtype} and shape {share.shape}", accepted))
     if share.dtype == _arrays.F64:
         x = site.converted(x, _arrays.F64)
     return x, None, 1, None, rows.of(site.converted(share, _arrays.reduction_dtype(x.dtype)))

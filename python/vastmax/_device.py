@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CUDA, _MANAGED = 2, 13  # device types of DLPack
 _KINDS = {(code, 8 * n): f"{kind}{n}" for code, kind in ((0, "i"), (1, "u"), (2, "f")) for n in (1, 2, 4, 8)}
-_KINDS |= {(6, 8): "?"}
+_KINDS |= {(6, 8): "?", (5, 64): "c8", (5, 128): "c16"}
 del _KINDS[2, 8]
 _ACCEPTED = "float16, bfloat16, float32, float64"
 
@@ -218,9 +218,9 @@ class Site:
         return self.fetch(*self._take(argument, value)) if _arrays.home(value) == "cuda" else value
 
     def doubles(self, argument: str, value: ArrayLike, *shapes: tuple[int, ...]) -> Array:
-        """Return numbers of one of these shapes as dense float64 on the device."""
+        """Return numbers of one of these shapes, or of any if none is named, as dense float64 on the device."""
         view = self.converted(self.floats(argument, value), _arrays.F64)
-        if view.shape not in shapes:
+        if shapes and view.shape not in shapes:
             raise ValueError(message(self.op, argument, f"has shape {view.shape}", " or ".join(map(str, shapes))))
         return view if view.flags.c_contiguous else self.copied(view)
 
@@ -229,6 +229,7 @@ class Site:
         made = self.fresh(host.shape, host.dtype)
         dense = np.ascontiguousarray(host)
         if made.size:
+            expect_no_capture(self.op, self.device, self.stream)
             self.module.copy(made.ctypes.data, dense.ctypes.data, made.nbytes, self.device, self.stream)
         return made
 
@@ -240,6 +241,7 @@ class Site:
         """Copy a small device array to the host."""
         dense = view if view.flags.c_contiguous else self.copied(view)
         host = np.empty(view.shape, view.dtype)
+        expect_no_capture(self.op, self.device, self.stream)
         self.module.copy(host.ctypes.data, dense.ctypes.data, view.nbytes, self.device, self.stream)
         self.module.synchronize(self.device, self.stream)
         return host
@@ -259,6 +261,7 @@ class Site:
             raise ValueError(
                 message(self.op, argument, f"is on cuda:{device}", f"cuda:{self.device}, as the others are")
             )
+        _guests.expect_plain(self.op, argument, value)
         if isinstance(value, DeviceArray):
             if value.stream != self.stream:
                 self.module.wait(self.stream, value.stream, self.device)
@@ -275,14 +278,10 @@ class Site:
             self.module.wait(self.stream, _handle(theirs), self.device)
         pointer, read_only = interface["data"]
         dtype = np.dtype(interface["typestr"])
-        return describe(pointer, tuple(interface["shape"]), interface.get("strides"), dtype), read_only
+        return self._in_memory(argument, pointer, tuple(interface["shape"]), interface.get("strides"), dtype), read_only
 
     def _take_dlpack(self, argument: str, value: Foreign) -> tuple[Array, bool]:
-        ours = self.stream or 1  # DLPack: 0 is not allowed, 1 is the legacy default stream
-        try:
-            capsule = value.__dlpack__(stream=ours, max_version=(1, 0))
-        except TypeError:  # before DLPack 1.0
-            capsule = value.__dlpack__(stream=ours)
+        capsule = _guests.exported(value, self.device, self.stream)
         pointer, _, kind, shape, steps, read_only, owner = self.module.import_dlpack(capsule)
         self._kept.append(owner)
         code, bits, lanes = kind
@@ -291,7 +290,14 @@ class Site:
             given = f"has DLPack type code {code} of {bits} bits"
             raise TypeError(message(self.op, argument, given, f"{_ACCEPTED} on a GPU"))
         strides = None if steps is None else tuple(step * dtype.itemsize for step in steps)
-        return describe(pointer, tuple(shape), strides, dtype), read_only
+        return self._in_memory(argument, pointer, tuple(shape), strides, dtype), read_only
+
+    def _in_memory(
+        self, argument: str, pointer: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, dtype: np.dtype[Any]
+    ) -> Array:
+        if pointer == 0 and 0 not in shape:
+            raise ValueError(message(self.op, argument, "has no memory, as fake tensors have none", "arrays on a GPU"))
+        return describe(pointer, shape, strides, dtype)
 
 
 def _bfloat16() -> np.dtype[Any]:
@@ -316,6 +322,13 @@ def _rows(rows: Rows, view: Array) -> Array | None:
 
 def _handle(stream: int) -> int:
     return 0 if stream == 1 else stream
+
+
+def expect_no_capture(op: str, device: int, stream: int) -> None:
+    """Refuse host memory while a graph is captured: its replays would read or write there again."""
+    if cuda_module().is_capturing(device, stream):
+        given = "is captured into a graph, and these arguments take a copy between host and device"
+        raise ValueError(message(op, "stream", given, "arrays on the GPU as logits, gradients, weights and masks only"))
 
 
 def wished_stream(op: str, device: int) -> int | None:

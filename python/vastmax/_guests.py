@@ -56,6 +56,34 @@ def device_of(op: str, argument: str, a: Foreign) -> int:
     return device
 
 
+def expect_plain(op: str, argument: str, a: Foreign) -> None:
+    """Refuse a tensor that is more than its memory: it would lose its graph, or a sign that is still to be changed."""
+    if library_of(a) != "torch":
+        return
+    if a.requires_grad and sys.modules["torch"].is_grad_enabled():
+        accepted = f"{argument}.detach(), or a call under torch.no_grad()"
+        raise ValueError(message(op, argument, "requires grad, which vastmax does not record", accepted))
+    if a.is_neg():
+        accepted = f"{argument}.resolve_neg()"
+        raise ValueError(message(op, argument, "is a view with its negative bit set", accepted))
+
+
+def exported(a: Foreign, device: int, stream: int) -> Foreign:
+    """Return the DLPack capsule of an array, ordered before a stream. torch gives one on its current device only."""
+    if library_of(a) == "torch":
+        with sys.modules["torch"].cuda.device(device):
+            return _capsule(a.detach() if a.requires_grad else a, stream)  # under no_grad it is one like any other
+    return _capsule(a, stream)
+
+
+def _capsule(a: Foreign, stream: int) -> Foreign:
+    ours = stream or 1  # DLPack: 0 is not allowed, 1 is the legacy default stream
+    try:
+        return a.__dlpack__(stream=ours, max_version=(1, 0))
+    except TypeError:  # before DLPack 1.0
+        return a.__dlpack__(stream=ours)
+
+
 def current_stream(a: Foreign, device: int) -> int:
     """Return the stream that the library of `a` works on now; 0 for those that have no such thing."""
     if isinstance(a, DeviceArray):

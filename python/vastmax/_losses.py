@@ -16,7 +16,7 @@ from ._arrays import F64
 from ._numbers import LEAST_CAP, number
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
-from ._targets import class_ids, ignored_class, parts_of, picked, several_ids
+from ._targets import are_probabilities, class_ids, ignored_class, parts_of, picked, several_ids
 from .errors import message
 
 if TYPE_CHECKING:
@@ -134,15 +134,9 @@ def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: 
         ids = several_ids(op, parts[0], rows, ignore)
         return x, rows, Target(ids, ids.shape[-1], _dense(op, "target", parts[1], ids.shape), None)
     given = _arrays.as_given(op, "target", parts[0])
-    if given.shape == rows.shape and given.dtype.kind not in "iub" and rows.shape != rows.result:
+    if are_probabilities(op, given, rows):
         x, given = _arrays.alike(x, _arrays.floats(op, "target", given)) if _mixes(x, given) else (x, given)
         return x, rows, Target(None, 1, None, rows.of(_arrays.floats(op, "target", given)))
-    if given.dtype.kind not in "iu" and given.size:
-        accepted = f"integers of shape {rows.result}, probabilities of shape {rows.shape}, or (ids, probabilities)"
-        raise TypeError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
-    if given.shape != rows.result:
-        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
-        raise ValueError(message(op, "target", f"has dtype {given.dtype} and shape {given.shape}", accepted))
     return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows.classes, ignore), 1, None, None)
 
 
@@ -164,8 +158,7 @@ def _gradient_scale(op: str, grad_output: ArrayLike | None, reduction: str, rows
         return None
     scale = _arrays.floats(op, "grad_output", grad_output)
     shape = rows.result if reduction == "none" else ()
-    if scale.shape not in (shape, ()):
-        raise ValueError(message(op, "grad_output", f"has shape {scale.shape}", f"{shape}, the shape of the loss"))
+    _reduction.expect_scale(op, scale.shape, shape)
     return np.array(scale, F64, order="C")
 
 

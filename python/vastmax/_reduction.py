@@ -19,6 +19,12 @@ def check(op: str, reduction: str) -> None:
         raise ValueError(message(op, "reduction", f"is {reduction!r}", "'none', 'mean', 'sum'"))
 
 
+def expect_scale(op: str, given: tuple[int, ...], loss: tuple[int, ...]) -> None:
+    """Check the shape of `grad_output=`: that of the loss, or none."""
+    if given not in (loss, ()):
+        raise ValueError(message(op, "grad_output", f"has shape {given}", f"{loss}, the shape of the loss"))
+
+
 def quotient(total: Array | float, divisor: Array | float, kind: np.dtype[Any]) -> Reduced:
     """Divide a sum of losses, and round it to the dtype of results."""
     with np.errstate(all="ignore"):  # the mean of nothing is NaN; a sum may not fit float32

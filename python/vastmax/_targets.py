@@ -38,6 +38,20 @@ def ignored_class(op: str, value: object) -> int:
     return whole(op, "ignore_index", value, -(1 << 63), (1 << 63) - 1, "an int of 64 bits")
 
 
+def are_probabilities(op: str, target: Array, rows: Rows) -> bool:
+    """Say whether a target is a probability of every class, else the number of a class for each row. It must be one."""
+    if target.shape == rows.shape and target.dtype.kind not in "iub":
+        return True
+    given = f"has dtype {target.dtype} and shape {target.shape}"
+    if target.dtype.kind not in "iu" and target.size:
+        accepted = f"integers of shape {rows.result}, probabilities of shape {rows.shape}, or (ids, probabilities)"
+        raise TypeError(message(op, "target", given, accepted))
+    if target.shape != rows.result:
+        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
+        raise ValueError(message(op, "target", given, accepted))
+    return False
+
+
 def class_ids(
     op: str,
     argument: str,
