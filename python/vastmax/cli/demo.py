@@ -34,8 +34,8 @@ _TIMED = 3  # steps of what is only timed
 _SHOWN = 4  # likely next words
 _CHEAPER, _WITHIN = 0.8, 0.015  # the article's claim
 _FREQUENCIES, _FULL, _NUMPY = "word frequencies alone", "full softmax", "full softmax in NumPy"
-_CORRECTED = {"sampled, importance": "importance", "sampled, candidate": "candidate"}
-_SAMPLED = {**_CORRECTED, "sampled, uncorrected": "none"}
+_SHOWN_MODEL = "sampled, importance"  # an estimate of the full softmax: its probabilities mean the same
+_SAMPLED = {_SHOWN_MODEL: "importance", "sampled, candidate": "candidate", "sampled, uncorrected": "none"}
 _PROMPTS = (
     "raise TypeError msg except ValueError as e raise",
     "in zip a b for i in range len",
@@ -125,6 +125,43 @@ class _Trained:
     curve: dict[str, list[float]]
 
 
+@dataclass
+class _Run:
+    """Every method trained from one start, and one of the models."""
+
+    trained: dict[str, _Trained]
+    model: Model
+    claims: dict[str, dict[str, Any]]
+
+
+class _Course:
+    """A model in training; the clock stands still while it is judged."""
+
+    def __init__(self, model: Model, step: Step) -> None:
+        self.model, self._step = model, step
+        self.scores: list[Score] = []
+        self._times: list[float] = []
+        self._judged_at: list[float] = []
+
+    def step_on(self, batch: Batch, number: int) -> None:
+        """Make a step."""
+        start = time.perf_counter()
+        self._step(self.model, batch, number)
+        self._times.append(time.perf_counter() - start)
+
+    def judged(self, score: Score) -> None:
+        """Keep a score of the model as it is."""
+        self.scores.append(score)
+        self._judged_at.append(sum(self._times))
+
+    def trained(self) -> _Trained:
+        """Return what came of it."""
+        last = self.scores[-1]
+        curve = {"seconds": self._judged_at, "ndcg": [score.ndcg for score in self.scores]}
+        cost = (len(self._times), float(np.median(self._times)), sum(self._times))
+        return _Trained(*cost, last.loss, last.ndcg, last.recall, last.log_popularity, curve)
+
+
 class _Task:
     """The data of a run, judged on the same held-out words each time."""
 
@@ -148,23 +185,21 @@ class _Task:
         count = max(len(order) // BATCH, 1)
         return [order[i * BATCH : (i + 1) * BATCH] for i in range(count)]
 
-    def train(self, out: Screen, name: str, step: Step, seed: int, points: int) -> tuple[Model, _Trained, Score]:
-        """Train for an epoch; the clock stands still while the model is judged."""
-        model, batches = Model(self.corpus, seed), self.batches(seed)
+    def train(self, out: Screen, steps: Mapping[str, Step], seed: int, points: int) -> _Run:
+        """Train a model a method for an epoch, a step of each in turn: other work on the machine slows all alike."""
+        courses = {name: _Course(Model(self.corpus, seed), step) for name, step in steps.items()}
+        batches = self.batches(seed)
         judged = {len(batches) >> i for i in range(points)} - {0}
-        curve: dict[str, list[float]] = {"seconds": [], "ndcg": []}
-        times, over = [], 0.0
-        for number, rows in enumerate(out.progress(batches, f"training: {name}", len(batches)), 1):
-            start = time.perf_counter()
-            step(model, self.corpus.learned.batch(rows), number)
-            times.append(time.perf_counter() - start)
-            over += times[-1]
-            if number in judged:
-                score = self.score(model)
-                curve["seconds"].append(over)
-                curve["ndcg"].append(score.ndcg)
-        cost = (len(times), float(np.median(times)), over)
-        return model, _Trained(*cost, score.loss, score.ndcg, score.recall, score.log_popularity, curve), score
+        text = f"training {len(courses)} models, a step of each in turn"
+        for number, rows in enumerate(out.progress(batches, text, len(batches)), 1):
+            batch = self.corpus.learned.batch(rows)
+            for course in courses.values():
+                course.step_on(batch, number)
+                if number in judged:
+                    course.judged(self.score(course.model))
+        trained = {name: course.trained() for name, course in courses.items()}
+        claims = _claims(trained, {name: course.scores[-1] for name, course in courses.items()})
+        return _Run(trained, courses[_SHOWN_MODEL].model, claims)
 
     def timed(self, step: Step) -> dict[str, Any]:
         """Time a few steps, after one that brings memory and threads."""
@@ -185,13 +220,11 @@ def _next_word(out: Screen, options: argparse.Namespace) -> dict[str, Any]:
     task = _Task(_corpus(options.share or (1 if everything else _SHARE), everything))
     baseline = task.frequencies()
     _introduce(out, task)
-    steps: dict[str, Callable[[int], Step]] = {} if everything else {_FULL: lambda _: full_step}
-    steps |= {name: partial(Sampled, task.corpus, correction) for name, correction in _SAMPLED.items()}
-    runs = [
-        _one_run(out, task, steps, seed, _POINTS if options.plot and not seed else 1) for seed in range(options.seeds)
-    ]
+    points = _POINTS if options.plot else 1
+    seeds = range(options.seeds)
+    runs = [task.train(out, _steps(task.corpus, seed, full=not everything), seed, points) for seed in seeds]
     first = runs[0]
-    timed = {name: task.timed(step(0)) for name, step in {_FULL: lambda _: full_step, **steps}.items()}
+    timed = {name: task.timed(step) for name, step in _steps(task.corpus, 0, full=True).items()}
     timed[_NUMPY] = task.timed(numpy_step)
     _show_methods(out, first, baseline, timed, len(task.held_out.target))
     result = {
@@ -202,7 +235,7 @@ def _next_word(out: Screen, options: argparse.Namespace) -> dict[str, Any]:
         "words_judged": len(task.held_out.target),
         "frequencies": _plain(baseline),
         "methods": {name: asdict(trained) for name, trained in first.trained.items()},
-        "claim": _show_claim(out, first, timed[_FULL]),
+        "claim": _show_claim(out, first, timed[_FULL], facts),
         "seeds": _show_spread(out, runs),
         "beside NumPy": _show_beside_numpy(out, timed),
         "completions": _show_completions(out, task.corpus, first.model),
@@ -218,23 +251,9 @@ def _next_word(out: Screen, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-@dataclass
-class _Run:
-    """Every method trained from one start; `model` is that of the first correction."""
-
-    trained: dict[str, _Trained]
-    model: Model
-    claims: dict[str, dict[str, Any]]
-
-
-def _one_run(out: Screen, task: _Task, steps: Mapping[str, Callable[[int], Step]], seed: int, points: int) -> _Run:
-    trained, scores, shown = {}, {}, None
-    for name, step in steps.items():
-        model, trained[name], scores[name] = task.train(out, name, step(seed), seed, points)
-        if name in _CORRECTED and shown is None:
-            shown = model
-    assert shown is not None
-    return _Run(trained, shown, _claims(trained, scores))
+def _steps(corpus: Corpus, seed: int, *, full: bool) -> dict[str, Step]:
+    steps: dict[str, Step] = {_FULL: full_step} if full else {}
+    return steps | {name: Sampled(corpus, correction, seed) for name, correction in _SAMPLED.items()}
 
 
 def _claims(trained: Mapping[str, _Trained], scores: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
@@ -307,7 +326,7 @@ def _memory(each: Mapping[str, Any]) -> str:
 
 
 def _popularity(run: _Run) -> str:
-    beside = _FULL if _FULL in run.trained else next(iter(_CORRECTED))
+    beside = _FULL if _FULL in run.trained else _SHOWN_MODEL
     change = run.trained["sampled, uncorrected"].log_popularity - run.trained[beside].log_popularity
     rarer = "rarer" if change < 0 else "more frequent"
     return (
@@ -316,7 +335,7 @@ def _popularity(run: _Run) -> str:
     )
 
 
-def _show_claim(out: Screen, run: _Run, full: Mapping[str, Any]) -> dict[str, Any] | None:
+def _show_claim(out: Screen, run: _Run, full: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
     out.heading("The claim")
     claim = (
         f"Sampled softmax with {NEGATIVES:,} negatives keeps nDCG within {_WITHIN:.1%} of the full softmax, at "
@@ -324,7 +343,7 @@ def _show_claim(out: Screen, run: _Run, full: Mapping[str, Any]) -> dict[str, An
     )
     out.text(claim)
     if not run.claims:
-        sampled = run.trained[next(iter(_CORRECTED))]
+        sampled = run.trained[_SHOWN_MODEL]
         saved = 1 - sampled.step_seconds / full["step_seconds"]
         out.text(
             f"The full softmax was not trained: {_TIMED} steps took {screen.seconds(full['step_seconds'])} each, so "
@@ -345,6 +364,11 @@ def _show_claim(out: Screen, run: _Run, full: Mapping[str, Any]) -> dict[str, An
         "times), nor how other data, models or numbers of classes would fare. Times are of this machine; the more "
         "classes, the more is saved."
     )
+    if facts["load"][0] > facts["cores"] / 2:
+        out.text(
+            f"Other work ran on this machine: load {facts['load'][0]:.1f} on {facts['cores']} cores before the start. "
+            "Times are too long, those of short steps most. Run it again when the machine is idle."
+        )
     return run.claims
 
 
@@ -376,7 +400,7 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _show_beside_numpy(out: Screen, timed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    each = {name: timed[name] for name in (_NUMPY, _FULL, next(iter(_CORRECTED)))}
+    each = {name: timed[name] for name in (_NUMPY, _FULL, _SHOWN_MODEL)}
     plain = timed[_NUMPY]["step_seconds"]
     out.heading("Beside plain NumPy: one step")
     out.table(
@@ -399,7 +423,7 @@ def _show_completions(out: Screen, corpus: Corpus, model: Model) -> list[dict[st
         assert stats.top_log_probs is not None
         best = zip(stats.top_indices[0], np.exp(stats.top_log_probs[0]), strict=True)
         found.append({"after": prompt, "next": {corpus.words[i]: float(p) for i, p in best}})
-    out.heading(f"What comes next: {next(iter(_CORRECTED))}, exact probabilities over {len(corpus.words):,} words")
+    out.heading(f"What comes next: {_SHOWN_MODEL}, exact probabilities over {len(corpus.words):,} words")
     out.table(
         ["after", "comes"],
         [[each["after"], ", ".join(f"{word} {p:.1%}" for word, p in each["next"].items())] for each in found],
