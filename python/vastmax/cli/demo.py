@@ -243,7 +243,7 @@ def _next_word(out: Screen, options: argparse.Namespace) -> dict[str, Any]:
     if options.plot:
         title = (
             f"Next word of Python's source files: {result['classes']:,} words, {result['words_judged']:,} held out\n"
-            f"{facts['cpu']}, {facts['threads']} threads"
+            f"{facts['cpu']}; threads: {facts['threads']}"
         )
         curves = {name: trained.curve for name, trained in first.trained.items()}
         chart.draw_learning(options.plot, curves, baseline.ndcg, title)
@@ -292,7 +292,7 @@ def _introduce(out: Screen, task: _Task) -> None:
         f"The model is log-bilinear with {language_model.FEATURES} features: the vector of a context is a weighted sum "
         f"of the vectors of its words and of one for its last two words; its product with the vector of a class is the "
         f"score. The bias starts at the logarithm of the word's frequency. Every method sees the same batches of "
-        f"{BATCH:,} words from the same start, once. The full softmax scores all classes at each step. Sampled softmax "
+        f"{BATCH:,} words from the same start, once, a step of each in turn. The full softmax scores all classes at each step. Sampled softmax "
         f"scores {NEGATIVES:,} distinct ones, drawn in proportion to frequency^{language_model.POWER:g}, and corrects "
         f"the scores for that, in two ways; the last method leaves the correction out."
     )
@@ -367,7 +367,8 @@ def _show_claim(out: Screen, run: _Run, full: Mapping[str, Any], facts: Mapping[
     if facts["load"][0] > facts["cores"] / 2:
         out.text(
             f"Other work ran on this machine: load {facts['load'][0]:.1f} on {facts['cores']} cores before the start. "
-            "Times are too long, those of short steps most. Run it again when the machine is idle."
+            "Times are too long, those of short steps most, as their threads wait for each other. Run it again when "
+            "the machine is idle, or on one thread: VASTMAX_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1."
         )
     return run.claims
 
