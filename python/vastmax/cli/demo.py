@@ -292,7 +292,8 @@ def _introduce(out: Screen, task: _Task) -> None:
         f"The model is log-bilinear with {language_model.FEATURES} features: the vector of a context is a weighted sum "
         f"of the vectors of its words and of one for its last two words; its product with the vector of a class is the "
         f"score. The bias starts at the logarithm of the word's frequency. Every method sees the same batches of "
-        f"{BATCH:,} words from the same start, once, a step of each in turn. The full softmax scores all classes at each step. Sampled softmax "
+        f"{BATCH:,} words from the same start, once, a step of each in turn. "
+        f"The full softmax scores all classes at each step. Sampled softmax "
         f"scores {NEGATIVES:,} distinct ones, drawn in proportion to frequency^{language_model.POWER:g}, and corrects "
         f"the scores for that, in two ways; the last method leaves the correction out."
     )
