@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train word vectors to predict the next of 333,213 words, in plain NumPy and sampled softmax.
+"""Learn the next word of Python's own source files with sampled softmax, in NumPy and vastmax alone.
 
-pip install vastmax wordsegment && python examples/next_word.py
+python examples/next_word.py
 """
 
 import argparse
-from importlib.util import find_spec
+import re
+import sysconfig
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,53 +15,64 @@ import numpy as np
 import vastmax
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=2000)
+parser.add_argument("--files", default="[a-m]*.py", help="of the standard library; '**/*.py' for all")
 parser.add_argument("--features", type=int, default=64)
-parser.add_argument("--batch", type=int, default=4096)
+parser.add_argument("--batch", type=int, default=1024)
 parser.add_argument("--negatives", type=int, default=1000)
 parser.add_argument("--rate", type=float, default=0.1)
 options = parser.parse_args()
 
-# Data: words, and how often one followed another on the web.
-folder = Path(find_spec("wordsegment").origin).parent
-words = [line.split("\t")[0] for line in (folder / "unigrams.txt").open(encoding="utf-8")]
+# Data: words that occur twice or more, by number, most frequent first. Any other word has the number `classes`.
+files = sorted(Path(sysconfig.get_path("stdlib")).glob(options.files))
+text = [word for file in files for word in re.findall(r"[A-Za-z_]\w*", file.read_text("utf-8", "ignore"))]
+counts = {word: count for word, count in Counter(text).most_common() if count > 1}
+words, classes = [*counts], len(counts)
 number = {word: i for i, word in enumerate(words)}
-pairs = []
-for line in (folder / "bigrams.txt").open(encoding="utf-8"):
-    pair, count = line.rstrip("\n").split("\t")
-    first, second = pair.split(" ")
-    if first in number and second in number:
-        pairs.append((number[first], number[second], float(count)))
-first, second, counts = (np.array(column) for column in zip(*pairs, strict=True))
-classes = len(words)
+stream = np.array([number.get(word, classes) for word in text])
+places = 8 + np.flatnonzero(stream[8:] < classes)
+held_out = places[places > 0.95 * len(stream)]  # the end: training never sees it
+order = np.random.default_rng(0).permutation(places[: -len(held_out)])
+frequencies = np.array([*counts.values()]) / sum(counts.values())
 
-# Model: the score of a next word is words_in[first] @ words_out[second]; the first feature, 1, makes a bias.
+# Model: x is the sum of the vectors of the eight words before, weighted by 1 / distance; the score of a word is x W.
 rng = np.random.default_rng(0)
-words_in = rng.normal(0, 0.1, (classes, options.features)).astype(np.float32)
-words_in[:, 0] = 1
-words_out = np.zeros((classes, options.features), np.float32)
-state_in, state_out = np.zeros(classes), np.zeros(classes)
+words_in = rng.normal(0, options.features**-0.5, (classes + 1, options.features)).astype(np.float32)
+words_out = rng.normal(0, 0.01, (classes, options.features)).astype(np.float32)
+words_out[:, 0] = np.log(frequencies)  # a bias, as the first feature is 1
+state_in, state_out = np.zeros(classes + 1), np.zeros(classes)
+distances = np.arange(1, 9)
+weights = (1 / distances).astype(np.float32)
 
-# Training: pairs as often as they were counted, negatives as often as they come second, to the power 0.75.
-draw_pairs = vastmax.UnigramSampler(counts, power=1)
-negatives = vastmax.UnigramSampler(np.bincount(second, counts, classes) + 1, power=0.75)
-for step in range(options.steps):
-    batch = draw_pairs.sample(options.batch, seed=1, step=step)
-    x, target = words_in[first[batch]], second[batch]
+
+def features(context: np.ndarray) -> np.ndarray:
+    """Return x of each row, given the numbers of the words before."""
+    x = weights @ words_in[context]
+    x[:, 0] = 1
+    return x
+
+
+# Training: one epoch, negatives by frequency to the power 0.75.
+sampler = vastmax.UnigramSampler(frequencies, power=0.75)
+for step, start in enumerate(range(0, len(order), options.batch)):
+    batch = order[start : start + options.batch]
+    context = stream[batch[:, None] - distances]
     result = vastmax.sampled_softmax(
-        x, words_out, target, sampler=negatives, num_sampled=options.negatives, seed=2, step=step
-    )
+        features(context), words_out, stream[batch],
+        sampler=sampler, num_sampled=options.negatives, unique=True, seed=0, step=step,
+    )  # fmt: skip
     result.grad_weight.apply_adagrad_(words_out, state_out, options.rate)
     result.grad_input[:, 0] = 0
-    vastmax.SparseRows(first[batch], result.grad_input, words_in.shape).apply_adagrad_(words_in, state_in, options.rate)
-    if step % 200 == 0 or step == options.steps - 1:
+    gradient = (weights[:, None] * result.grad_input[:, None]).reshape(-1, options.features)
+    vastmax.SparseRows(context.ravel(), gradient, words_in.shape).apply_adagrad_(words_in, state_in, options.rate)
+    if step % 50 == 0:
         print(f"step {step}: estimated loss {result.loss.mean():.3f}", flush=True)
 
-# The exact loss over all classes, and what it predicts.
-batch = draw_pairs.sample(1024, seed=3)
-exact = vastmax.linear_cross_entropy(words_in[first[batch]], words_out, second[batch])
-print(f"exact loss {exact:.3f}, perplexity {np.exp(exact):.0f}")
-for word in ("thank", "happy", "credit"):
-    p = vastmax.softmax(words_out @ words_in[number[word]])
-    likeliest = np.argsort(p)[:-5:-1]
-    print(word, *(f"{words[i]} {p[i]:.1%}" for i in likeliest))
+# The exact loss over all classes on the text held out, and likely words.
+exact = vastmax.linear_cross_entropy(features(stream[held_out[:, None] - distances]), words_out, stream[held_out])
+baseline = -np.log(frequencies[stream[held_out]]).mean()
+print(f"{classes:,} words; held-out loss {exact:.3f}, of frequencies alone {baseline:.3f}")
+for prompt in ("for i in range len", "raise ValueError", "if __name__ __main__"):
+    context = [classes] * 8 + [number.get(word, classes) for word in prompt.split()]
+    best = vastmax.softmax_stats(features(np.array([context])[:, -distances]) @ words_out.T, top_n=4)
+    shown = zip(best.top_indices[0], np.exp(best.top_log_probs[0]), strict=True)
+    print(prompt, "->", *(f"{words[i]} {p:.1%}" for i, p in shown))

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,24 +24,18 @@ from vastmax import __main__ as command_line
 from vastmax import _core
 from vastmax.cli import (
     bench,
-    beside_scipy,
     cases,
     contenders,
-    demo,
     exact,
     kernels,
-    language_model,
     machine,
     memory,
     onnx_model,
     screen,
     timing,
-    words,
 )
 
 pytestmark = pytest.mark.any_isa
-HAS_DEMO = all(importlib.util.find_spec(name) for name in ("wordsegment", "scipy"))
-needs_demo = pytest.mark.skipif(not HAS_DEMO, reason="without the extra demo")
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
@@ -350,140 +343,6 @@ def test_timing_rotates_and_alternates() -> None:
     assert mine[:4] == ["a0", "a1", "a0", "a1"]
 
 
-# demo
-
-
-@needs_demo
-def test_beside_scipy(capsys: pytest.CaptureFixture[str]) -> None:
-    status, result = answer(capsys, "demo", "--beside-scipy", "--words", "8")
-    assert (status, result["classes"]) == (0, 333_213)
-    assert result["whole"]["shape"] == [8, 333_213]
-    first = result["predictions"][0]
-    assert (first["word"], next(iter(first["next"]))) == ("thank", "you")
-    for each in result["predictions"]:
-        assert abs(each["sum"] - 1) < 1e-6
-        assert abs(each["logsumexp"] - each["log_count"]) < 1e-5
-        assert 0 < each["entropy_bits"] < np.log2(333_213)
-    for op, pair in result["comparison"]["ops"].items():
-        assert pair["vastmax"]["worst_ulp"] <= contracts.MAX_ULP[op]["f32"]
-        assert pair["scipy"]["seconds"] > 0
-        if pair["vastmax"]["extra_bytes"] is not None:
-            assert pair["vastmax"]["extra_bytes"] < 2**21
-    table = result["where SciPy errs"]
-    assert len(table) == 6
-    assert all({*row} == {"input", "scipy", "vastmax", "truth"} for row in table)
-    for row in table[:3]:
-        assert row["vastmax"] == row["truth"] != row["scipy"]
-
-
-@needs_demo
-def test_beside_scipy_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside_scipy, "_where_scipy_errs", lambda _: [])
-    assert command_line.main(["demo", "--beside-scipy", "--words", "2"]) == 0
-    text = capsys.readouterr().out
-    for heading in ("What is computed", "The likeliest next words", "Beside SciPy"):
-        assert heading in text
-
-
-@needs_demo
-def test_beside_scipy_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "sizes.png"
-    monkeypatch.setattr(beside_scipy, "tell", lambda *_: {})
-    monkeypatch.setattr(beside_scipy, "_SIZES", (1000, 3000))
-    status, result = answer(capsys, "demo", "--beside-scipy", "--plot", str(picture))
-    assert status == 0
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    for panel in result["plot"].values():
-        assert {"vastmax", "scipy"} <= {*panel["seconds"]}
-        assert len(panel["roof"]) == len(panel["sizes"]) == 2
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A corpus of its 3,000 most frequent words: exact losses in milliseconds."""
-    whole = words.load()
-    kept = 3000
-    corpus = words.Corpus.__new__(words.Corpus)
-    corpus.words, corpus.counts = whole.words[:kept], whole.counts[:kept]
-    corpus.index = {word: i for i, word in enumerate(corpus.words)}
-    corpus.followers = {
-        i: {j: count for j, count in known.items() if j < kept} for i, known in whole.followers.items() if i < kept
-    }
-    corpus.pairs = sum(map(len, corpus.followers.values()))
-    monkeypatch.setattr(words, "load", lambda: corpus)
-
-
-@needs_demo
-@pytest.mark.usefixtures("small")
-def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "training.png"
-    clock = itertools.count(step=0.005)  # 200 steps a second, however busy the machine is
-    monkeypatch.setattr(demo, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    status, result = answer(capsys, "demo", "--seconds", "1", "--plot", str(picture))
-    assert (status, result["classes"]) == (0, 3000)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    sampled = result["methods"]["sampled"]
-    assert abs(sampled["before"]["held out"] - np.log(3000)) < 1e-5
-    assert sampled["after"]["learned"] < result["unigrams"]["learned"] - 0.2  # more than how frequent words are
-    assert sampled["after"]["learned"] < result["methods"]["sampled, not corrected"]["after"]["learned"] - 0.2
-    assert len(sampled["seconds"]) == len(sampled["loss"]) > 2
-    assert result["claim"]["off"] < 0.05
-    for each in result["predictions"]:
-        assert abs(each["sum"] - 1) < 1e-5
-
-
-@needs_demo
-@pytest.mark.usefixtures("small")
-def test_demo_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["demo", "--seconds", "0.1"]) == 0
-    text = capsys.readouterr().out
-    for heading in ("What is trained", "Exact loss over all classes", "1,000 negatives", "Likely next words"):
-        assert heading in text
-
-
-@needs_demo
-@pytest.mark.usefixtures("small")
-def test_the_step_in_numpy_is_the_same_step() -> None:
-    task = language_model.Task(words.load(), 100)
-    ours, plain = language_model.Model(task.classes), language_model.Model(task.classes)
-    for step in range(5):
-        losses = ours.sampled_step(task, step), plain.numpy_step(task, step)
-        np.testing.assert_allclose(*losses, rtol=1e-5)
-    for a, b in [(ours.next, plain.next), (ours.words, plain.words)]:
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * abs(b).max())
-
-
-@needs_demo
-def test_demo_refuses_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["demo", "--seconds", "0"]) == 2
-    assert "--seconds is 0; accepted: a number > 0" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("package", ["wordsegment", "scipy"])
-def test_demo_says_what_is_missing(
-    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    hide(monkeypatch, package)
-    assert command_line.main(["demo"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert package in captured.err
-    assert captured.err.strip().endswith('pip install "vastmax[demo]"')
-    assert len(captured.err.splitlines()) == 1
-
-
-@needs_demo
-def test_counts_that_differ_in_capitals_are_added() -> None:
-    corpus = words.load()
-    new, york = corpus.index["new"], corpus.index["york"]
-    assert corpus.followers[new][york] == 306_432 + 6_000_263
-    logits = corpus.logits(new)
-    assert np.isfinite(logits).all()
-    np.testing.assert_allclose(np.log(np.exp(logits).sum()), np.log(corpus.counts[new]), rtol=1e-12)
-
-
 # what commands share
 
 
@@ -524,7 +383,7 @@ def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
         "a": 1.5,
         "b": ["inf", 2],
-        "3": ["nan", None],
+        "3": [None, None],
     }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import subprocesses
@@ -34,33 +35,24 @@ def test_hundred_million_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")
-def test_generate() -> None:
-    pytest.importorskip("wordsegment")
+def test_next_word() -> None:
+    sizes = ("--files", "[a-d]*.py", "--features", "16", "--negatives", "300")
     script = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-
-    def texts(*more: str) -> list[str]:
-        args = (str(EXAMPLES / "generate.py"), "thank", "high", "--steps", "20", "--texts", "2", "--words", "4", *more)
-        return [line for line in subprocesses.run(script, args=args).splitlines() if "nats a word" in line]
-
-    drawn = texts()
-    assert [line.split(": ")[1].split()[0] for line in drawn] == ["thank", "thank", "high", "high"]
-    assert all(len(line.split(": ")[1].split()) == 5 for line in drawn)
-    greedy = texts("--temperature", "0")
-    assert greedy[0] == greedy[1]
-    assert greedy[0].split()[0] == "0.00"
+    text = subprocesses.run(script, args=(str(EXAMPLES / "next_word.py"), *sizes))
+    assert len(re.findall(r"estimated loss [\d.]+", text)) > 1
+    found = re.search(r"([\d,]+) words; held-out loss ([\d.]+), of frequencies alone ([\d.]+)", text)
+    assert found is not None
+    exact, frequencies = float(found[2]), float(found[3])
+    assert exact < frequencies - 0.2 < np.log(int(found[1].replace(",", "")))
+    assert len(re.findall(r"-> \S+ [\d.]+%(?: \S+ [\d.]+%){3}$", text, re.MULTILINE)) == 3
 
 
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")
-def test_next_word() -> None:
-    pytest.importorskip("wordsegment")
-    sizes = ("--steps", "201", "--features", "16", "--batch", "1024", "--negatives", "200")
-    script = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    text = subprocesses.run(script, args=(str(EXAMPLES / "next_word.py"), *sizes))
-    losses = [float(loss) for loss in re.findall(r"estimated loss ([\d.]+)", text)]
-    exact, perplexity = (float(found) for found in re.findall(r"exact loss ([\d.]+), perplexity (\d+)", text)[0])
-    uniform = 12.72  # log of 333,213 words
-    assert len(losses) == 2
-    assert losses[1] < losses[0] < uniform  # which an estimate from few negatives is far below
-    assert exact < 8
-    assert abs(perplexity / 2.718281828**exact - 1) < 0.01
-    assert len(re.findall(r"^(?:thank|happy|credit)(?: \S+ [\d.]+%){4}$", text, re.MULTILINE)) == 3
+def test_examples_can_be_copied_out_of_the_repository() -> None:
+    """They import the public package alone: neither private modules nor those of the commands."""
+    imported = {
+        name
+        for path in EXAMPLES.glob("*.py")
+        for name in re.findall(r"^\s*(?:from|import) (vastmax\.[\w.]+)", path.read_text(), re.MULTILINE)
+    }
+    assert not {name for name in imported if re.search(r"\.(?:_|cli\b)", name)}

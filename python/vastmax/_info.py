@@ -22,7 +22,7 @@ from .errors import message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_OPTIONAL = ("ml_dtypes", "threadpoolctl", "scipy", "torch", "onnxruntime", "rich", "matplotlib", "wordsegment")
+_OPTIONAL = ("ml_dtypes", "threadpoolctl", "scipy", "torch", "onnxruntime", "rich", "matplotlib")
 
 
 # Modules whose public functions make a plan, or which of them do.

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import vastmax
-from vastmax import _core
 
 from . import chart, contention, machine, memory, sampled_calls, screen
 from .cases import MEMORY, ONE_MICROSECOND, OTHER_SETTINGS, TABLE, Case, held, verdict
@@ -203,7 +202,7 @@ _BLOCK = 1 << 22
 def _stock(dtype: str, at_least: int) -> tuple[Array, Array]:
     """Return logits and room for results, each larger than the last-level cache where memory allows."""
     itemsize = 2 if dtype.endswith("16") else np.dtype(dtype).itemsize
-    cache_bytes = int(1.25 * max(_core.caches().values(), default=0))
+    cache_bytes = machine.beyond_caches()
     count = max(min(cache_bytes, machine.memory_free() // 10), 64 << 20) // itemsize
     return _filled(dtype, count if count >= at_least else at_least)
 

@@ -72,7 +72,8 @@ def draw_ratios(path: str, cases: Sequence[Mapping[str, Any]], machine: str) -> 
 def draw_sizes(path: str, panels: Mapping[str, Mapping[str, Any]], machine: str) -> None:
     """Draw time and throughput against the number of classes, one column an op.
 
-    A panel has `sizes`, `seconds` by contender, `bytes` that a call must move by size, `roof` in bytes/s by size.
+    A panel has `sizes`, `seconds` by contender, `bytes` that a call must move by size, `roof` in bytes/s by size,
+    None where the caches serve.
     """
     figure = _figure(11, 7.5)
     grid = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
@@ -103,17 +104,24 @@ def draw_confidence(path: str, bins: Sequence[Mapping[str, Any]], title: str) ->
     figure.savefig(path, dpi=150)
 
 
-def draw_training(path: str, curves: Mapping[str, Mapping[str, Any]], floor: float, title: str) -> None:
-    """Draw exact loss against training time, a line for each way to train."""
+def draw_learning(path: str, curves: Mapping[str, Mapping[str, Any]], floor: float, title: str) -> None:
+    """Draw held-out nDCG against training time, a line for each way to train."""
+    learning_figure(curves, floor, title).savefig(path, dpi=150)
+
+
+def learning_figure(curves: Mapping[str, Mapping[str, Any]], floor: float, title: str) -> Figure:
+    """Return that picture, `floor` being the nDCG of word frequencies on the same words."""
     figure = _figure(8, 4.5)
     axes = figure.subplots()
     for name, curve in curves.items():
-        axes.plot(curve["seconds"], curve["loss"], "o-", markersize=4, label=name)
-    axes.axhline(floor, color=_INK["read roof"], linestyle="--", label="unigrams")
-    axes.set(xlabel="seconds of training", ylabel="exact loss of pairs held out (nats)", title=title)
+        axes.plot(curve["seconds"], curve["ndcg"], "o-", markersize=4, label=name)
+    axes.axhline(floor, color=_INK["read roof"], linestyle="--", label="word frequencies")
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="nDCG@10 of held-out words")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    return figure
 
 
 def _draw_panel(above: Axes, below: Axes, title: str, panel: Mapping[str, Any]) -> None:
@@ -124,8 +132,10 @@ def _draw_panel(above: Axes, below: Axes, title: str, panel: Mapping[str, Any]) 
         style = {"color": _INK[name], "marker": "o", "markersize": 4, "label": name}
         above.plot(sizes, seconds, **style)
         below.plot(sizes, [b / s / 1e9 for b, s in zip(panel["bytes"], seconds, strict=True)], **style)
-    roof = [speed / 1e9 for speed in panel["roof"]]
-    below.plot(sizes, roof, "--", color="black", label="memory roof: threaded read (logsumexp) or copy (softmax)")
+    roof = [(size, speed / 1e9) for size, speed in zip(sizes, panel["roof"], strict=True) if speed is not None]
+    if roof:
+        label = "memory roof: threaded read (logsumexp) or copy (softmax)"
+        below.plot(*zip(*roof, strict=True), "--", color="black", label=label)
     above.set(xscale="log", yscale="log", title=title)
     above.yaxis.set_major_formatter(EngFormatter("s"))
     below.set(xscale="log", yscale="log", xlabel="classes in the row (float32)")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A word vector for each word, one for each word that may come next, and four ways to train them.
+"""A log-bilinear model of the next word, and three ways to train it, each with row-wise Adagrad.
 
-The score of the next word is the product of the two vectors. The first number of every word's own vector is 1, so the
-first number of the other is a bias. Row-wise Adagrad throughout.
+x = sum_k c_k R[k-th word back] + N[hash of the last two words], and the score of a next word is x W[word].
+The first feature of x is 1, so the first column of W is a bias, which starts at the logarithm of the word's frequency.
 """
 
 from __future__ import annotations
@@ -13,136 +13,145 @@ import numpy as np
 
 import vastmax
 
+from .python_source import CONTEXT, PAIRS
+
 if TYPE_CHECKING:
     from .exact import Array
-    from .words import Corpus
+    from .python_source import Batch, Corpus
 
-FEATURES, BATCH, NEGATIVES = 64, 4096, 1000
-FULL_BATCH = 512  # rows of a step of the full softmax: of 4,096 it would make a handful of steps in all
-RATE = 0.1
-HELD_OUT = 4096
-_LISTED_SHARE = 0.999  # of the negatives by the pairs' second words; the rest for words that come second in none
+FEATURES, BATCH, NEGATIVES, BEST = 64, 1024, 1000, 10
+RATE, POWER = 0.1, 0.75
 _EPS = 1e-10
 
 
-class Pairs(NamedTuple):
-    """Pairs of words and how often they were counted."""
+class Table:
+    """Rows of numbers with the state of their optimiser."""
 
-    first: Array
-    second: Array
-    counts: Array
+    def __init__(self, values: Array) -> None:
+        self.values = values
+        self.state = np.zeros(len(values))
 
-    def some(self, rows: Array) -> Pairs:
-        """Return some of them."""
-        return Pairs(self.first[rows], self.second[rows], self.counts[rows])
+    def learn(self, ids: Array, gradient: Array) -> None:
+        """Update some rows."""
+        self.apply(vastmax.SparseRows(ids, gradient, self.values.shape))
 
-    def equally(self) -> Pairs:
-        """Return pairs that were drawn as often as they were counted, to weigh alike."""
-        return self._replace(counts=np.ones(len(self.first)))
-
-
-class Task:
-    """Which pairs are learned, which are held out, and how training draws from them."""
-
-    def __init__(self, corpus: Corpus, held_out: int = HELD_OUT) -> None:
-        pairs = Pairs(*corpus.listed())
-        order = np.random.default_rng(0).permutation(len(pairs.first))
-        self.held_out, self.learned = pairs.some(order[:held_out]), pairs.some(order[held_out:])
-        self.classes = len(corpus.words)
-        second = np.bincount(self.learned.second, self.learned.counts, self.classes)
-        everywhere = corpus.counts / corpus.counts.sum()
-        self.unigrams = _LISTED_SHARE * second / second.sum() + (1 - _LISTED_SHARE) * everywhere
-        self._pairs = vastmax.UnigramSampler(self.learned.counts, power=1)
-        self.negatives = vastmax.UnigramSampler(self.unigrams, power=0.75)
-
-    def batch(self, step: int, size: int = BATCH) -> Pairs:
-        """Draw pairs as often as they were counted."""
-        return self.learned.some(self._pairs.sample(size, seed=1, step=step))
+    def apply(self, gradient: vastmax.SparseRows) -> None:
+        """Update the rows of a gradient."""
+        gradient.apply_adagrad_(self.values, self.state, RATE)
 
 
 class Model:
-    """The two tables and their optimiser's states."""
+    """The tables: R (the last row is that of rare words), N, c and W."""
 
-    def __init__(self, classes: int, seed: int = 0) -> None:
-        self.words = np.random.default_rng(seed).normal(0, 0.1, (classes, FEATURES)).astype(np.float32)
-        self.words[:, 0] = 1
-        self.next = np.zeros((classes, FEATURES), np.float32)
-        self.word_state, self.next_state = np.zeros(classes), np.zeros(classes)
+    def __init__(self, corpus: Corpus, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        classes = len(corpus.words)
 
-    def sampled_step(self, task: Task, step: int, correction: str = "importance") -> float:
-        """Make one step with sampled softmax, and return the mean loss."""
-        batch = task.batch(step)
-        result = vastmax.sampled_softmax(
-            self.words[batch.first], self.next, batch.second, sampler=task.negatives, num_sampled=NEGATIVES,
-            correction=correction, unique=correction == "candidate", seed=2, step=step,
-        )  # fmt: skip
-        assert result.grad_weight is not None
-        result.grad_weight.apply_adagrad_(self.next, self.next_state, RATE)
-        self._learn_words(batch, result.grad_input)
-        return float(result.loss.mean())
+        def normal(rows: int, deviation: float) -> Array:
+            return rng.standard_normal((rows, FEATURES), np.float32) * np.float32(deviation)
 
-    def full_step(self, task: Task, step: int, size: int = FULL_BATCH) -> float:
-        """Make one step with the softmax over all words."""
-        batch = task.batch(step, size)
-        result = vastmax.linear_cross_entropy_with_grad(
-            self.words[batch.first], self.next, batch.second, reduction="sum"
-        )
-        gradient = result.grad_weight
-        self.next_state += np.einsum("vd,vd->v", gradient, gradient) / FEATURES
-        gradient *= (RATE / (np.sqrt(self.next_state) + _EPS)).astype(np.float32)[:, None]
-        self.next -= gradient
-        self._learn_words(batch, result.grad_input)
-        return float(result.loss) / size
+        self.words = Table(normal(classes + 1, FEATURES**-0.5))
+        self.pairs = Table(normal(PAIRS, FEATURES**-0.5))
+        self.distance = Table((1 / np.arange(1, CONTEXT + 1, dtype=np.float32))[:, None])
+        self.next = Table(normal(classes, 0.01))
+        self.next.values[:, 0] = log_frequencies(corpus)
 
-    def numpy_step(self, task: Task, step: int) -> float:
-        """Make the step of `sampled_step`, in NumPy alone."""
-        batch = task.batch(step)
-        ids = task.negatives.sample(NEGATIVES, seed=2, step=step)
-        log_q, log_q_of_targets = task.negatives.log_prob(ids), np.asarray(task.negatives.log_prob(batch.second))
-        x, targets, negatives = self.words[batch.first], self.next[batch.second], self.next[ids]
-        hits = ids == batch.second[:, None]
-        shift = np.log1p(-np.exp(log_q_of_targets)) - np.log(NEGATIVES - hits.sum(1))
-        logits = x @ negatives.T
-        logits += shift.astype(np.float32)[:, None] - log_q.astype(np.float32)
-        logits[hits] = -np.inf
-        own = (x * targets).sum(1)
-        largest = np.maximum(logits.max(1), own)
-        terms, own_term = np.exp(logits - largest[:, None]), np.exp(own - largest)
-        total = terms.sum(1) + own_term
-        p, own_p = terms / total[:, None], own_term / total - 1
-        grad = p @ negatives + own_p[:, None] * targets
-        rows = np.concatenate([p.T @ x, own_p[:, None] * x])
-        _adagrad(self.next, self.next_state, np.concatenate([ids, batch.second]), rows)
-        grad[:, 0] = 0
-        _adagrad(self.words, self.word_state, batch.first, grad)
-        return float((largest + np.log(total) - own).mean())
+    def features(self, batch: Batch) -> Array:
+        """Return x of each row."""
+        x: Array = self.distance.values[:, 0] @ self.words.values[batch.context] + self.pairs.values[batch.pair]
+        x[:, 0] = 1
+        return x
 
-    def loss(self, pairs: Pairs) -> float:
-        """Return the exact loss over all classes, each pair as often as it was counted."""
-        losses = vastmax.linear_cross_entropy(self.words[pairs.first], self.next, pairs.second, reduction="none")
-        return float(np.average(np.asarray(losses), weights=pairs.counts))
-
-    def estimate(self, task: Task, pairs: Pairs) -> float:
-        """Return the mean loss as sampled softmax estimates it."""
-        result = vastmax.sampled_softmax(
-            self.words[pairs.first], self.next, pairs.second, sampler=task.negatives, num_sampled=NEGATIVES, seed=3,
-            need_grad=False,
-        )  # fmt: skip
-        return float(result.loss.mean())
-
-    def probabilities(self, word: int) -> Array:
-        """Return the exact probability of every next word."""
-        return vastmax.softmax(self.next @ self.words[word])
-
-    def _learn_words(self, batch: Pairs, gradient: Array | None) -> None:
-        assert gradient is not None
+    def learn_features(self, batch: Batch, gradient: Array) -> None:
+        """Update R, N and c, given the gradient of x."""
         gradient[:, 0] = 0  # the 1 before the bias stays
-        vastmax.SparseRows(batch.first, gradient, self.words.shape).apply_adagrad_(self.words, self.word_state, RATE)
+        of_distance = np.einsum("bkd,bd->k", self.words.values[batch.context], gradient)
+        of_words = self.distance.values * gradient[:, None]
+        self.words.learn(batch.context.ravel(), of_words.reshape(-1, FEATURES))
+        self.pairs.learn(batch.pair, gradient)
+        self.distance.learn(np.arange(CONTEXT), of_distance[:, None])
 
 
-def _adagrad(table: Array, state: Array, ids: Array, rows: Array) -> None:
+def log_frequencies(corpus: Corpus) -> Array:
+    """Return the logarithm of each word's share of all."""
+    found: Array = np.log(corpus.counts / corpus.counts.sum())
+    return found
+
+
+class Sampled:
+    """Steps of sampled softmax: negatives in proportion to counts to a power, none twice."""
+
+    def __init__(self, corpus: Corpus, correction: str, seed: int = 0) -> None:
+        self._sampler = vastmax.UnigramSampler(corpus.counts, power=POWER)
+        self._correction, self._seed = correction, seed
+
+    def __call__(self, model: Model, batch: Batch, step: int) -> None:
+        """Make one step."""
+        result = vastmax.sampled_softmax(
+            model.features(batch), model.next.values, batch.target, sampler=self._sampler, num_sampled=NEGATIVES,
+            correction=self._correction, unique=True, seed=self._seed, step=step,
+        )  # fmt: skip
+        assert isinstance(result.grad_weight, vastmax.SparseRows)
+        assert result.grad_input is not None
+        model.next.apply(result.grad_weight)
+        model.learn_features(batch, result.grad_input)
+
+
+def full_step(model: Model, batch: Batch, step: int) -> None:
+    """Make one step of the softmax over all words."""
+    result = vastmax.linear_cross_entropy_with_grad(
+        model.features(batch), model.next.values, batch.target, reduction="sum"
+    )
+    model.next.learn(np.arange(len(model.next.values)), result.grad_weight)
+    model.learn_features(batch, result.grad_input)
+
+
+def numpy_step(model: Model, batch: Batch, step: int) -> None:
+    """Make the step of `full_step` in NumPy alone."""
+    x, weight = model.features(batch), model.next.values
+    p = x @ weight.T
+    p -= p.max(1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(1, keepdims=True)
+    p[np.arange(len(p)), batch.target] -= 1
+    of_x, of_weight = p @ weight, p.T @ x
+    of_x[:, 0] = 0
+    of_distance = (model.words.values[batch.context] * of_x[:, None]).sum((0, 2))
+    of_words = (model.distance.values * of_x[:, None]).reshape(-1, FEATURES)
+    _numpy_adagrad(model.next, np.arange(len(weight)), of_weight)
+    _numpy_adagrad(model.words, batch.context.ravel(), of_words)
+    _numpy_adagrad(model.pairs, batch.pair, of_x)
+    _numpy_adagrad(model.distance, np.arange(CONTEXT), of_distance[:, None])
+
+
+def _numpy_adagrad(table: Table, ids: Array, rows: Array) -> None:
     distinct, where = np.unique(ids, return_inverse=True)
-    sums = np.zeros((len(distinct), rows.shape[1]), np.float32)
-    np.add.at(sums, where, rows)
-    state[distinct] += (sums.astype(np.float64) ** 2).mean(1)
-    table[distinct] -= sums * (RATE / (np.sqrt(state[distinct]) + _EPS)).astype(np.float32)[:, None]
+    sums = rows
+    if len(distinct) < len(ids):
+        sums = np.zeros((len(distinct), rows.shape[1]), np.float32)
+        np.add.at(sums, where, rows)
+    table.state[distinct] += (sums.astype(np.float64) ** 2).mean(1)
+    table.values[distinct] -= sums * (RATE / (np.sqrt(table.state[distinct]) + _EPS)).astype(np.float32)[:, None]
+
+
+class Score(NamedTuple):
+    """How good predictions are, over all words exactly."""
+
+    loss: float  # nats
+    gains: Array  # of each row: 1 / log2(1 + rank of the target), 0 beyond rank BEST
+    recall: float
+    log_popularity: float  # mean logarithm of the frequencies of the BEST words recommended
+
+    @property
+    def ndcg(self) -> float:
+        """Return the mean of the gains: with one target a row, that of the ideal ranking is 1."""
+        return float(self.gains.mean())
+
+
+def judge(x: Array, weight: Array, target: Array, log_popularity: Array) -> Score:
+    """Rank all classes for each row, and take the exact loss."""
+    loss = float(np.asarray(vastmax.linear_cross_entropy(x, weight, target)))
+    _, best = vastmax.linear_top_k(x, weight, BEST)
+    hit = best == target[:, None]
+    gains = (hit / np.log2(np.arange(2, BEST + 2))).sum(1)
+    return Score(loss, gains, float(hit.any(1).mean()), float(log_popularity[best].mean()))
