@@ -112,6 +112,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     ),
     "cross_entropy probabilities": lambda x: vastmax.cross_entropy(x, np.full_like(x, 0.25), reduction="none"),
     "cross_entropy of probabilities": lambda x: vastmax.cross_entropy(np.zeros_like(x), x, reduction="none"),
+    "cross_entropy weights": lambda x: vastmax.cross_entropy(
+        np.zeros_like(x), IDS, sample_weight=x[:, x.shape[1] // 3], reduction="none"
+    ),
     "cross_entropy_with_grad": lambda x: vastmax.cross_entropy_with_grad(x, IDS, reduction="none")[:2],
     "cross_entropy_with_grad options": lambda x: vastmax.cross_entropy_with_grad(
         x, IDS, softcap=5.0, z_loss=0.1, label_smoothing=0.1, reduction="sum"
