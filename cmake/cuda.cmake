@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # vastmax_cuda: cuda/kernels and the host code around them, for GPUs (nvcc) or for the SIMT machine on the host (g++).
 
-set(VASTMAX_CUDA AUTO CACHE STRING "CUDA backend: AUTO (with the Python extension, if nvcc can build it), ON, OFF, or SIMT (on the host, for tests)")
+set(VASTMAX_CUDA AUTO CACHE STRING "CUDA backend: AUTO (with the Python extension, where there is an NVIDIA driver or CUDAARCHS is set, and nvcc can build it), ON, OFF, or SIMT (on the host, for tests)")
 set_property(CACHE VASTMAX_CUDA PROPERTY STRINGS AUTO ON OFF SIMT)
 set(backend ${VASTMAX_CUDA})
 if(NOT backend MATCHES "^(AUTO|ON|OFF|SIMT)$")
@@ -10,13 +10,21 @@ endif()
 if(backend STREQUAL "AUTO" AND NOT VASTMAX_BUILD_PYTHON)
   set(backend OFF)
 endif()
+include(cmake/nvcc.cmake)
+if(backend STREQUAL "AUTO")
+  vastmax_wants_cuda(wanted)
+  if(NOT wanted)
+    message(STATUS "vastmax: built without CUDA: no NVIDIA driver on this machine, and CUDAARCHS is not set. "
+                   "-DVASTMAX_CUDA=ON builds it all the same (docs/cuda.md: Build)")
+    set(backend OFF)
+  endif()
+endif()
 if(backend MATCHES "^(AUTO|ON)$")
   if(DEFINED ENV{CUDAARCHS} AND NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES $ENV{CUDAARCHS})
   elseif(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # 90 brings PTX for what comes after it
   endif()
-  include(cmake/nvcc.cmake)
   vastmax_find_nvcc(nvcc why_not)
   if(nvcc)
     set(backend ON)

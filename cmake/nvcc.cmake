@@ -1,4 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+# vastmax_wants_cuda(WANTED): whether kernels are likely to run, on this machine or on those that were named.  They take
+# twice as long to compile as all the rest.
+function(vastmax_wants_cuda wanted)
+  set(${wanted} OFF PARENT_SCOPE)
+  find_library(driver NAMES libcuda.so.1 NO_CACHE)
+  if(DEFINED ENV{CUDAARCHS} OR DEFINED CMAKE_CUDA_ARCHITECTURES OR driver OR EXISTS /proc/driver/nvidia/version)
+    set(${wanted} ON PARENT_SCOPE)
+  endif()
+endfunction()
+
 # vastmax_find_nvcc(NVCC WHY_NOT): an nvcc that can build cuda/, or in one line why there is none.  CMake's own check of
 # a CUDA compiler would end the configuration.
 

@@ -19,7 +19,7 @@ target_link_libraries(_core PRIVATE vastmax_core)
 list(JOIN VASTMAX_ISAS " " isa_names)
 target_compile_definitions( # what build_config() returns
   _core PRIVATE VASTMAX_VERSION="${PROJECT_VERSION}" VASTMAX_COMPILER="${VASTMAX_COMPILER}" VASTMAX_FLAGS="${VASTMAX_FLAGS}"
-                VASTMAX_ISAS="${isa_names}")
+                VASTMAX_ISAS="${isa_names}" VASTMAX_COMMIT="${VASTMAX_COMMIT}")
 install(TARGETS _core DESTINATION vastmax COMPONENT python)
 add_custom_target(extension_modules DEPENDS _core)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -73,6 +74,28 @@ def test_an_nvcc_that_works_is_taken(tmp_path: Path) -> None:
 def test_no_nvcc(tmp_path: Path) -> None:
     everywhere = ";".join([*os.environ["PATH"].split(":"), "/usr/local/cuda/bin"])
     assert looked_for(tmp_path, f"-DCMAKE_IGNORE_PATH={everywhere}") == "|nvcc was not found"
+
+
+def wants_cuda(tmp_path: Path, *options: str, **environment: str) -> str:
+    """What vastmax_wants_cuda returns where libraries are looked for in one empty folder."""
+    script = tmp_path / "wants.cmake"
+    script.write_text(f'include({ROOT}/cmake/nvcc.cmake)\nvastmax_wants_cuda(a)\nmessage("${{a}}")\n')
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("CUDA")}
+    command = ["cmake", f"-DCMAKE_LIBRARY_PATH={tmp_path}", *options, "-P", str(script)]
+    run = subprocess.run(command, cwd=tmp_path, env=bare | environment, capture_output=True, text=True, check=True)
+    return run.stderr.strip()
+
+
+@pytest.mark.skipif(
+    Path("/proc/driver/nvidia/version").exists() or ctypes.util.find_library("cuda") is not None,
+    reason="there is an NVIDIA driver",
+)
+def test_cuda_is_built_where_a_driver_is_or_architectures_are_named(tmp_path: Path) -> None:
+    assert wants_cuda(tmp_path) == "OFF"
+    assert wants_cuda(tmp_path, CUDAARCHS="90") == "ON"
+    assert wants_cuda(tmp_path, "-DCMAKE_CUDA_ARCHITECTURES=90") == "ON"
+    (tmp_path / "libcuda.so.1").touch()
+    assert wants_cuda(tmp_path) == "ON"
 
 
 def test_on_stops_without_a_usable_nvcc(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
+import re
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ import oracle
 import vastmax
 from draws import follows
 from vastmax import __main__ as command_line
-from vastmax import _core
+from vastmax import _backends, _core
 from vastmax.cli import (
     bench,
     cases,
@@ -69,7 +72,71 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{vastmax.info()}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["bench", "--shape", "3x0"], ["bench", "--against", "jax"]])
+def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main([]) == 0
+    text = capsys.readouterr().out
+    for part in ("info", "selftest", "demo --beside-scipy", "report", "Try:"):
+        assert part in text
+
+
+@pytest.mark.parametrize("flags", [["-O"], ["-OO"]])
+def test_without_docstrings_and_assertions(flags: list[str], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 3)))
+    for arguments in ([], ["--help"], ["info"], ["info", "--json"], ["report", str(tmp_path / "x.npy")]):
+        done = subprocess.run(
+            [sys.executable, *flags, "-m", "vastmax", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_closed_pipe_ends_a_command_quietly() -> None:
+    for arguments in ("info --json", "info", "", "--help"):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m vastmax {arguments} | head -c 1"],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert not done.stderr
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "vastmax", "info", "--json"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_no_driver_is_called_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA runtime says that the driver is too old where there is none."""
+    too_old = types.SimpleNamespace(reason=lambda: "CUDA driver version is insufficient for CUDA runtime version")
+    for module, driver, want in (
+        (too_old, False, "no NVIDIA driver on this machine"),
+        (too_old, True, too_old.reason()),
+        (None, False, "no NVIDIA driver on this machine, and vastmax was built without CUDA"),
+        (None, True, "vastmax was built without CUDA"),
+    ):
+        monkeypatch.setitem(sys.modules, "vastmax._cuda", module)
+        monkeypatch.setattr(_backends, "_driver_loads", lambda driver=driver: driver)
+        _backends._load.cache_clear()
+        assert vastmax.cuda.reason() == want
+    monkeypatch.undo()
+    _backends._load.cache_clear()
+
+
+def test_info_prints_sizes_with_units(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["info"]) == 0
+    assert re.search(r"L2 +[0-9.,]+ [KM]iB", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["bench", "--shape", "3x0"], ["bench", "--against", "jax"]])
 def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command_line.main(arguments)
@@ -262,7 +329,7 @@ def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     hide(monkeypatch, "torch", "simd_ml_kernels")
     assert command_line.main(["bench", "--quick", "--shape", "1x1000", "--against", "torch,simd-ml-kernels"]) == 0
     text = capsys.readouterr().out
-    assert 'torch, simd_ml_kernels. All peers come with: pip install "vastmax[bench]"' in text.replace("\n", " ")
+    assert 'torch, simd_ml_kernels. All peers come with: pip install ".[bench]"' in text.replace("\n", " ")
     assert "Where we lose" in text
 
 
@@ -382,7 +449,7 @@ def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
     screen.print_json({"a": np.float32(1.5), "b": (np.inf, np.int64(2)), 3: [np.nan, None]})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
         "a": 1.5,
-        "b": ["inf", 2],
+        "b": [None, 2],
         "3": [None, None],
     }
 

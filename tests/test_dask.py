@@ -19,8 +19,8 @@ import inputs
 import oracle
 import vastmax
 
-dask = pytest.importorskip("dask", reason='without Dask: pip install "vastmax[shards]"')
-da = pytest.importorskip("dask.array", reason='without Dask: pip install "vastmax[shards]"')
+dask = pytest.importorskip("dask", reason='without Dask: pip install ".[shards]"')
+da = pytest.importorskip("dask.array", reason='without Dask: pip install ".[shards]"')
 pytestmark = pytest.mark.any_isa
 
 NAN, INF = np.nan, np.inf
@@ -309,7 +309,7 @@ def test_memory_of_a_state_is_known_to_schedulers() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed", reason='without distributed: pip install "vastmax[shards]"')
+    distributed = pytest.importorskip("distributed", reason='without distributed: pip install ".[shards]"')
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as workers,
         distributed.Client(workers, set_as_default=False) as client,

@@ -246,7 +246,7 @@ def test_tensorflow_with_all_candidates(wide_dtype: Any, name: str) -> None:
 
 
 def test_dask(dtype: Any) -> None:
-    da = pytest.importorskip("dask.array", reason='without Dask: pip install "vastmax[shards]"')
+    da = pytest.importorskip("dask.array", reason='without Dask: pip install ".[shards]"')
     x = np.array([row for row in ROWS.values() if len(row) == 5], np.float32).astype(dtype)
     lent = da.from_array(x, chunks=(4, 2))
     for function in ("logsumexp", "softmax", "log_softmax"):

@@ -13,7 +13,7 @@ import subprocesses
 
 # Beside the interpreter, where the wheels of MPI libraries put it, or the system's.
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
-WHY = 'without mpi4py or mpiexec: pip install "vastmax[shards]"'
+WHY = 'without mpi4py or mpiexec: pip install ".[shards]"'
 pytestmark = [
     pytest.mark.any_isa,
     pytest.mark.skipif(MPIEXEC is None or find_spec("mpi4py") is None, reason=WHY),

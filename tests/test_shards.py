@@ -46,7 +46,7 @@ def test_without_the_package_the_first_call_names_the_extra(name: str, call: str
         try:
             eval(f"vastmax.{name}.{call}")
         except ImportError as error:
-            assert f'pip install "vastmax[{name}]"' in str(error), error
+            assert f'pip install ".[{name}]"' in str(error), error
         else:
             raise AssertionError("no error")
         """,

@@ -144,8 +144,11 @@ void bind_runtime(py::module_& m) {
     return std::map<std::string, std::int64_t>{{"L1d", c.l1}, {"L2", c.l2}, {"L3", c.l3}};
   });
   m.def("build_config", [] {
-    return std::map<std::string, std::string>{
-        {"version", VASTMAX_VERSION}, {"compiler", VASTMAX_COMPILER}, {"flags", VASTMAX_FLAGS}, {"isas", VASTMAX_ISAS}};
+    return std::map<std::string, std::string>{{"version", VASTMAX_VERSION},
+                                              {"compiler", VASTMAX_COMPILER},
+                                              {"flags", VASTMAX_FLAGS},
+                                              {"isas", VASTMAX_ISAS},
+                                              {"commit", VASTMAX_COMMIT}};
   });
 }
 

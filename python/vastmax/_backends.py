@@ -11,15 +11,31 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_NO_DRIVER = "no NVIDIA driver on this machine"
+
+
+def _driver_loads() -> bool:
+    import ctypes  # needed here only
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 @cache
 def _load() -> tuple[ModuleType | None, str | None]:
     try:
         module = importlib.import_module("vastmax._cuda")
     except ModuleNotFoundError:
-        return None, "vastmax was built without CUDA"
+        built = "vastmax was built without CUDA"
+        return None, built if _driver_loads() else f"{_NO_DRIVER}, and {built}"
     except ImportError as error:
         return None, f"the CUDA extension does not load ({error})"
     reason: str = module.reason()
+    if reason and not _driver_loads():  # the runtime calls it too old then
+        reason = _NO_DRIVER
     return module, reason or None
 
 

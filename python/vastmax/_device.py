@@ -304,7 +304,7 @@ def _bfloat16() -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
-        raise TypeError("bfloat16 arrays on a GPU need the package ml_dtypes: pip install 'vastmax[bf16]'") from None
+        raise TypeError("bfloat16 arrays on a GPU need the package ml_dtypes: pip install '.[bf16]'") from None
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
 

@@ -38,7 +38,13 @@ class Info(dict[str, Any]):
     """Nested plain values, laid out for reading when printed."""
 
     def __repr__(self) -> str:
-        return "\n".join(_lines(self, ""))
+        shown = {**self, "caches": {level: _size(count) for level, count in self["caches"].items()}}
+        return "\n".join(_lines(shown, ""))
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes in KiB or MiB."""
+    return f"{count / 2**20:,.3g} MiB" if count >= 2**20 else f"{count / 2**10:,.3g} KiB"
 
 
 def _lines(values: dict[str, Any], indent: str) -> list[str]:

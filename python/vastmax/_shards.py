@@ -41,7 +41,7 @@ def engine(module: str, package: str, extra: str) -> Any:  # noqa: ANN401 - a mo
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f'vastmax.{extra} needs {package}: pip install "vastmax[{extra}]"') from error
+        raise ImportError(f'vastmax.{extra} needs {package}: pip install ".[{extra}]"') from error
 
 
 def merged(parts: Sequence[T]) -> T:

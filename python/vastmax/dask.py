@@ -2,7 +2,7 @@
 """Softmax, logsumexp, cross-entropy and top-k of Dask arrays whose classes lie in many chunks.
 
 Nothing is computed before `compute`. A chunk tells a few numbers of each of its rows, and only they travel, along a
-tree. Dask is imported at the first call: ``pip install "vastmax[dask]"``.
+tree. Dask is imported at the first call: ``pip install ".[dask]"``.
 """
 
 from __future__ import annotations

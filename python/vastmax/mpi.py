@@ -3,7 +3,7 @@
 
 Each rank holds the logits of all rows for its own classes, along the last axis. Each call is an `Allgather` of seven
 numbers, by which the ranks agree, and one of a few numbers for each row. mpi4py is imported at the first call:
-``pip install "vastmax[mpi]"``, beside an MPI library (``pip install mpich`` is one). A rank uses the cores that it is
+``pip install ".[mpi]"``, beside an MPI library (``pip install mpich`` is one). A rank uses the cores that it is
 bound to: `vastmax.config(threads=...)` changes that.
 """
 

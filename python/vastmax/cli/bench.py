@@ -105,7 +105,7 @@ def _measure(options: argparse.Namespace, out: Screen) -> dict[str, Any]:
 def _tell_missing(out: Screen, against: tuple[str, ...]) -> None:
     missing = [name for name, number in installed(against).items() if number is None]
     if missing:
-        out.text(f'Not installed, so left out: {", ".join(missing)}. All peers come with: pip install "vastmax[bench]"')
+        out.text(f'Not installed, so left out: {", ".join(missing)}. All peers come with: pip install ".[bench]"')
 
 
 def _narrowed(options: argparse.Namespace) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INSTALL = 'pip install "vastmax[demo]"'
+INSTALL = 'pip install ".[demo]"'
 _INK = {
     "vastmax": "#d62728",
     "scipy": "#1f77b4",

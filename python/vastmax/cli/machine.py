@@ -51,7 +51,7 @@ def show(out: Screen, facts: dict[str, Any]) -> None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that this runs from, with "+" where it has changes."""
+    """Return the commit of the checkout that this runs from, with "+" where it has changes, or was built from."""
     here = Path(vastmax.__file__).parent
 
     def git(*words: str) -> str:
@@ -62,7 +62,7 @@ def _commit() -> str | None:
         if git("ls-files", "--", "__init__.py"):  # else it is installed, in a folder that some repository holds
             changed = git("status", "--porcelain", "--untracked-files=no")
             return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
-    return None
+    return _core.build_config().get("commit") or None
 
 
 def beyond_caches() -> int:

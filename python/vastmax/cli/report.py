@@ -13,6 +13,7 @@ import numpy as np
 import vastmax
 
 from . import chart, screen
+from .array_file import UnusableFileError, forget_pages, read_numbers
 
 if TYPE_CHECKING:
     import argparse
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 24  # elements that are read at once
 _BINS = 10  # of the confidence
-
-
-class _UnusableError(Exception):
-    """A file is not what the command needs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         rows = _rows(options.logits)
         labels = None if options.labels is None else _labels(options.labels, rows, options.ignore_index)
         totals = _read(out, rows, labels, options.ignore_index)
-    except (OSError, ValueError, _UnusableError) as error:
+    except (OSError, UnusableFileError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
     result = {"logits": str(options.logits), "rows": len(rows), "classes": rows.shape[1], "dtype": rows.dtype.name}
@@ -97,14 +94,13 @@ class _Totals:
 
     def result(self, labelled: bool) -> dict[str, Any]:
         """Return the means."""
-        kept = max(self.kept, 1)
         means: dict[str, Any] = {"rows_kept": self.kept, "rows_without_value": self.without_value}
         if labelled:
-            loss = self.loss / kept
+            loss = _mean(self.loss, self.kept)
             with np.errstate(over="ignore"):
                 means |= {"loss": loss, "perplexity": float(np.exp(loss))}
-            means |= {"accuracy": self.first / kept, "top_5": self.fifth / kept}
-        means["entropy"] = self.entropy / max(self.kept - self.without_value, 1)
+            means |= {"accuracy": _mean(self.first, self.kept), "top_5": _mean(self.fifth, self.kept)}
+        means["entropy"] = _mean(self.entropy, self.kept - self.without_value)
         means["confidence"] = [
             {
                 "from": i / _BINS,
@@ -117,32 +113,39 @@ class _Totals:
         return means
 
 
+def _mean(total: float, count: int) -> float:
+    """Return NaN for the mean of nothing."""
+    return total / count if count else np.nan
+
+
 def _check_plot(path: Path) -> None:
     if not path.parent.is_dir():
-        raise _UnusableError(f"--plot is {path}; accepted: a file in a folder that exists")
+        raise UnusableFileError(f"--plot is {path}; accepted: a file in a folder that exists")
     if not chart.available():
-        raise _UnusableError(f"--plot needs matplotlib: {chart.INSTALL}")
+        raise UnusableFileError(f"--plot needs matplotlib: {chart.INSTALL}")
 
 
 def _rows(path: Path) -> Array:
-    logits = np.load(path, mmap_mode="r", allow_pickle=False)
+    logits = read_numbers(path)
     if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise _UnusableError(f"{path} has shape {logits.shape}; accepted: one axis or more, the last one with classes")
+        raise UnusableFileError(
+            f"{path} has shape {logits.shape}; accepted: one axis or more, the last one with classes"
+        )
     if not logits.flags.c_contiguous:
-        raise _UnusableError(f"{path} is in Fortran order; accepted: C order, in which a row lies in one piece")
+        raise UnusableFileError(f"{path} is in Fortran order; accepted: C order, in which a row lies in one piece")
     rows: Array = logits.reshape(-1, logits.shape[-1])
     return rows
 
 
 def _labels(path: Path, rows: Array, ignore: int) -> Array:
-    labels: Array = np.load(path, mmap_mode="r", allow_pickle=False).reshape(-1)
+    labels: Array = read_numbers(path).reshape(-1)
     if labels.dtype.kind not in "iu" or len(labels) != len(rows):
         given = f"{len(labels)} numbers of dtype {labels.dtype}"
-        raise _UnusableError(f"{path} has {given}; accepted: an integer for each of {len(rows)} rows")
+        raise UnusableFileError(f"{path} has {given}; accepted: an integer for each of {len(rows)} rows")
     outside = np.flatnonzero(((labels < 0) | (labels >= rows.shape[1])) & (labels != ignore))
     if len(outside):
         row, accepted = outside[0], f"0 to {rows.shape[1] - 1}, or {ignore} to leave a row out"
-        raise _UnusableError(f"{path} has {labels[row]} for row {row}; accepted: {accepted}")
+        raise UnusableFileError(f"{path} has {labels[row]} for row {row}; accepted: {accepted}")
     return labels
 
 
@@ -153,6 +156,7 @@ def _read(out: Screen, rows: Array, labels: Array | None, ignore: int) -> _Total
     for start in out.progress(starts, "reading", len(starts)):
         for piece, own in _kept(rows[start : start + step], labels, start, ignore):
             totals.add(piece, own)
+        forget_pages(rows)
     return totals
 
 

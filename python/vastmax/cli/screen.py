@@ -140,7 +140,7 @@ def open_screen(*, silent: bool) -> Screen:
 
 
 def print_json(value: object) -> None:
-    """Write one strict JSON document: NaN becomes null, infinity text."""
+    """Write one strict JSON document: NaN and infinities become null."""
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
@@ -152,7 +152,7 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
+        return None
     return value
 
 

@@ -192,7 +192,7 @@ def _show(out: Screen, checks: list[Check], result: dict[str, Any]) -> None:
         f"{', '.join(result['isas'])}, which must agree in every bit, as must {result['threads']} threads."
     )
     if "bfloat16" not in result["dtypes"]:
-        out.text('bfloat16 is left out: pip install "vastmax[bf16]"')
+        out.text('bfloat16 is left out: pip install ".[bf16]"')
     if "float64" not in result["dtypes"]:
         out.text("float64 is left out: this platform's long double is no wider.")
     out.table(["kernel", *(f">{dtype}" for dtype in result["dtypes"])], _rows(checks, result["dtypes"]))
