@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -565,3 +567,57 @@ def test_huge_logical_arrays_are_not_copied() -> None:
     np.testing.assert_array_equal(got, np.float32(1.5 + np.log(1e7)))
     empty = np.broadcast_to(np.float32(0), (2**40, 0))
     assert vastmax.softmax(empty).shape == (2**40, 0)
+
+
+class LazyArray:
+    """What a Dask array looks like from outside."""
+
+    shape, ndim, dtype = (2, 3), 2, np.dtype(np.float64)
+
+    def __dask_graph__(self) -> dict[str, Any]:
+        return {}
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the whole array was computed")
+
+
+@pytest.mark.any_isa
+@pytest.mark.parametrize(
+    "call",
+    [
+        vastmax.softmax,
+        vastmax.logsumexp,
+        vastmax.softplus,
+        vastmax.entropy,
+        vastmax.softmax_stats,
+        lambda x: vastmax.cross_entropy(x, [0, 1]),
+        lambda x: vastmax.cross_entropy(np.zeros((2, 3)), x),
+        lambda x: vastmax.cross_entropy(np.zeros((2, 3)), [0, 1], sample_weight=x),
+        lambda x: vastmax.softmax(np.zeros((2, 3)), where=x),
+        lambda x: vastmax.softmax(np.zeros((2, 3)), temperature=x),
+        lambda x: vastmax.kl_divergence(np.zeros((2, 3)), x),
+        lambda x: vastmax.logsumexp(np.zeros((2, 3)), b=x),
+        lambda x: vastmax.softmax_backward(x, np.zeros((2, 3))),
+        lambda x: vastmax.selective_log_softmax(x, [0, 1]),
+        lambda x: vastmax.sample(x, seed=1),
+        lambda x: vastmax.top_k(x, 1),
+        lambda x: vastmax.top_p_mask_logits(x, 0.5),
+        lambda x: vastmax.gumbel_softmax(x, seed=1),
+        lambda x: vastmax.binary_cross_entropy_with_logits(x, np.zeros((2, 3))),
+        lambda x: vastmax.linear_cross_entropy(np.zeros((2, 3)), x, [0, 1]),
+        lambda x: vastmax.linear_logsumexp(x, np.zeros((5, 3))),
+        lambda x: vastmax.LogSumExp((2,)).update(x),
+        lambda x: vastmax.special.expit(x),
+        lambda x: vastmax.UnigramSampler(x),
+    ],
+)
+def test_dask_arrays_are_not_computed_without_a_word(call: Any) -> None:
+    with pytest.raises(TypeError, match=r"is a Dask collection; accepted: .*vastmax\.dask"):
+        call(LazyArray())
+
+
+@pytest.mark.any_isa
+def test_objects_that_are_numbers_are_told_how_to_become_floats() -> None:
+    for objects in ([Decimal(1), Decimal(2)], np.array([1.0, None], object), np.array([Fraction(1, 3)])):
+        with pytest.raises(TypeError, match=r"softmax: x has dtype object; .*x\.to_numpy\(float\)"):
+            vastmax.softmax(objects)

@@ -235,6 +235,9 @@ def as_given(op: str, argument: str, value: ArrayLike) -> Array:
         return value
     if _is_masked(value):
         raise TypeError(message(op, argument, "is a masked array", f"a plain array{_for_masks(op, argument)}"))
+    if hasattr(type(value), "__dask_graph__"):  # np.asarray would compute all of it
+        accepted = "arrays in memory; vastmax.dask takes Dask arrays and stays lazy, x.compute() makes one in memory"
+        raise TypeError(message(op, argument, "is a Dask collection", accepted))
     if hasattr(value, "__dlpack_device__") and not isinstance(value, np.generic):
         _expect_on_host(op, argument, value)
     try:
@@ -297,6 +300,8 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 def _hint(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "V" and dtype.itemsize == 2:
         return f"{_ACCEPTED}. If these bytes are bfloat16, use x.view(ml_dtypes.bfloat16)"
+    if dtype.kind == "O":  # nullable columns, categories, decimals
+        return f"{_ACCEPTED}. If these objects are numbers, use x.to_numpy(float) or np.asarray(x, float)"
     return _ACCEPTED
 
 

@@ -123,6 +123,9 @@ sample_weight : array_like, optional
     "draw_seed": """
 seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
     An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
+
+    .. warning:: The same int with the same `step` makes the same draws at every call, so a loop repeats itself. Pass
+       one ``numpy.random.Generator``, which moves on, or the number of the iteration as `step`.
 step : int, default 0
     Below 2**32. Steps of one seed are independent of each other.
 row_offset : int, default 0
@@ -173,6 +176,9 @@ grad_output : array_like, optional
     Gradient with respect to the loss: a number, or one for each row.
 seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
     Makes the draws; with it `step`, and with ``share="row"`` the number of the row.
+
+    .. warning:: The same int with the same `step` makes the same draws at every call, so a loop repeats itself. Pass
+       one ``numpy.random.Generator``, which moves on, or the number of the iteration as `step`.
 step : int, default 0
     Number of the training step, below 2**32: other draws from the same seed.
 row_offset : int, default 0
@@ -192,7 +198,10 @@ true_classes : array_like of int
     Labels, shape (B, T).""",
     "tf_seed": """
 seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
-    The same int makes the same draws, in each call; a Generator moves on. TensorFlow's draws are others.
+    Makes the draws, which are others than TensorFlow's.
+
+    .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+       ``numpy.random.Generator``, which moves on.
 name : object
     Without effect.""",
     "tf_loss": """

@@ -73,6 +73,9 @@ class Sampler:
             How many, below 2**32.
         seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
             An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
+
+            .. warning:: The same int with the same `step` makes the same draws at every call, so a loop repeats itself.
+               Pass one ``numpy.random.Generator``, which moves on, or the number of the iteration as `step`.
         step : int, default 0
             Below 2**32. Steps of one seed are independent of each other.
         unique : bool, default False

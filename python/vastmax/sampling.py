@@ -289,6 +289,9 @@ def gumbel_softmax(
     seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
         An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
 
+        .. warning:: The same int makes the same noise at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+
     Returns
     -------
     ndarray
