@@ -24,7 +24,10 @@ SHOWN = (
 def milliseconds(case: dict[str, Any], name: str) -> str:
     """Format the median time of one contender, or a dash."""
     timing = case["timings"].get(name)
-    return f"{timing['median'] * 1e3:.3g}" if timing else "-"
+    if not timing:
+        return "-"
+    value = timing["median"] * 1e3
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(results: dict[str, Any], name: str) -> str:
@@ -38,9 +41,10 @@ def table(results: dict[str, Any], name: str) -> str:
     versions = ", ".join(f"{peer} {machine['versions'][peer]}" for peer in ("scipy", "torch", "onnxruntime"))
     rows += [
         "",
+        f"Measured on {name[:10]} at commit {machine['commit']} by `python -m vastmax bench --json`;",
+        "`python bench/table.py` makes this table of it.",
         f"float32, {machine['threads']} threads, {machine['isa']}, {machine['cpu']}; {versions};",
-        "`python -m vastmax bench` prints it, with where we lose;",
-        f"all of it is in [{name}](bench/results/{name}).",
+        f"all of it, with where others are faster, is in [{name}](bench/results/{name}).",
     ]
     return "\n".join(rows)
 

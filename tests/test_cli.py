@@ -330,7 +330,25 @@ def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert command_line.main(["bench", "--quick", "--shape", "1x1000", "--against", "torch,simd-ml-kernels"]) == 0
     text = capsys.readouterr().out
     assert 'torch, simd_ml_kernels. All peers come with: pip install ".[bench]"' in text.replace("\n", " ")
-    assert "Where we lose" in text
+    assert "Where others are faster" in text
+    assert "bars reached" not in text
+
+
+def test_bench_shows_ratios_first_and_bars_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {
+        "case": "softmax, 4 x 5",
+        "timings": {"vastmax": {"median": 1e-3}, "scipy": {"median": 3.23}, "torch": {"median": 5e-4}},
+    }
+    bench._show(screen.Screen(), [result])
+    bench._show_faster(screen.Screen(), [result])
+    text = capsys.readouterr().out
+    assert re.search(
+        r"softmax, 4 x 5 +1 ms +scipy +3,23e03|softmax, 4 x 5 +1 ms +scipy +3.23e\+03|3,230 x as fast", text
+    )
+    assert "2.00 x as long" in text
+    assert "softmax, 4 x 5: torch, 2.00 x" in text
+    assert command_line.main(["bench", "--quick", "--shape", "1x1000", "--against", "", "--bars"]) == 0
+    assert "MISSED" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("op", contenders.OPS)

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=_rivals, default=PEERS, metavar=",".join(PEERS), help="default: those installed"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios: .png, .svg or .pdf")
+    parser.add_argument("--bars", action="store_true", help="also hold each case against the bars of this project")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: under 30 s, and noisier")
 
 
@@ -92,13 +93,15 @@ def _measure(options: argparse.Namespace, out: Screen) -> dict[str, Any]:
     pace = _QUICK if options.quick else Pace()
     steps = out.progress(chosen, "measuring", len(chosen))
     results = [_case_result(case, options.against, pace) for case in steps]
-    whole = not _narrowed(options)
+    whole = (options.bars or options.json) and not _narrowed(options)
     extra = memory.measure([case for case in MEMORY if case.quick or not options.quick]) if whole else []
     crowded = contention.measure(1.0 if options.quick else 4.0) if whole else None
     _show(out, results)
-    memory.show(out, extra)
-    _show_crowded(out, crowded)
-    _show_losses(out, results, [*extra, *([crowded] if crowded else [])])
+    _show_faster(out, results)
+    if options.bars:
+        memory.show(out, extra)
+        _show_crowded(out, crowded)
+        _show_bars(out, [*results, *extra, *([crowded] if crowded else [])])
     return {"machine": facts, "cases": results, "extra memory": extra, "one core busy": crowded}
 
 
@@ -220,26 +223,39 @@ def _filled(dtype: str, count: int) -> tuple[Array, Array]:
 
 
 def _show(out: Screen, results: Sequence[dict[str, Any]]) -> None:
-    out.heading("Time of a call")
+    out.heading("How fast vastmax is beside others")
     rows = []
     for result in results:
         mine = result["timings"][OURS]["median"]
-        bars: dict[str, list[str]] = {}
-        for bar in result["bars"]:
-            bars.setdefault(bar["against"], []).append(f"{bar['text']}: {verdict(bar)}")
-        for name, each in result["timings"].items():
-            first = name == OURS
-            rows.append(
-                [
-                    result["case"] if first else "",
-                    name,
-                    screen.seconds(each["median"]),
-                    f"{screen.seconds(each['lower'])} .. {screen.seconds(each['upper'])}",
-                    f"{result['ns_per_element']:.3g} ns each" if first else f"{each['median'] / mine:.2f} x",
-                    "; ".join(bars.get(name, [])),
-                ]
-            )
-    out.table(["case", "by", ">median", ">quartiles", ">to vastmax", "bar"], rows)
+        others = [(name, each["median"]) for name, each in result["timings"].items() if name in _shown(result)]
+        case, takes = result["case"], screen.seconds(mine)
+        for name, time in others or [("", 0.0)]:
+            rows.append([case, takes, name, _faster(time / mine) if name else "", screen.seconds(time) if name else ""])
+            case = takes = ""
+    out.table(["case", ">vastmax", "beside", ">vastmax is", ">time"], rows)
+
+
+def _shown(result: dict[str, Any]) -> list[str]:
+    return [name for name in result["timings"] if name not in (OURS, *OTHER_SETTINGS, ONE_MICROSECOND)]
+
+
+def _faster(ratio: float) -> str:
+    """Write how many times as fast vastmax is, or how many times as long it takes."""
+    fast = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+    return f"{fast} x as fast" if ratio >= 1 else f"{1 / ratio:.2f} x as long"
+
+
+def _show_faster(out: Screen, results: Sequence[dict[str, Any]]) -> None:
+    out.heading("Where others are faster")
+    lines = [
+        f"{result['case']}: {name}, {result['timings'][OURS]['median'] / result['timings'][name]['median']:.2f} x"
+        for result in results
+        for name in _shown(result)
+        if name not in (*ROOFS, *sampled_calls.FLOORS)
+        and result["timings"][name]["median"] < result["timings"][OURS]["median"]
+    ]
+    for line in lines or ["Nowhere in this run."]:
+        out.line(line)
 
 
 def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
@@ -254,21 +270,12 @@ def _show_crowded(out: Screen, crowded: dict[str, Any] | None) -> None:
     )
 
 
-def _show_losses(out: Screen, results: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> None:
-    bars = [(result["case"], bar) for result in (*results, *others) for bar in result["bars"]]
-    out.heading("Where we lose")
+def _show_bars(out: Screen, results: Sequence[dict[str, Any]]) -> None:
+    out.heading("Bars")
+    bars = [(result["case"], bar) for result in results for bar in result["bars"]]
     for aim, kind in ((False, "bars"), (True, "aims")):
         passed = [bar["passed"] for _, bar in bars if bar["aim"] == aim]
         if passed:
             out.line(f"{sum(passed)} of {len(passed)} {kind} reached")
-    lines = [f"{case}: {bar['text']}, {bar['against']}: {verdict(bar)}" for case, bar in bars if not bar["passed"]]
-    lines += [
-        f"{result['case']}: {name} is {result['timings'][OURS]['median'] / each['median']:.2f} x as fast"
-        for result in results
-        for name, each in result["timings"].items()
-        if name not in (OURS, *ROOFS, *sampled_calls.FLOORS, *OTHER_SETTINGS, ONE_MICROSECOND)
-        and each["median"] < result["timings"][OURS]["median"]
-        and all(bar["passed"] for bar in result["bars"] if bar["against"] == name)
-    ]
-    for line in lines or ["Nowhere in this run."]:
-        out.line(line)
+    for case, bar in bars:
+        out.line(f"{case}: {bar['text']}, {bar['against']}: {verdict(bar)}")

@@ -51,7 +51,7 @@ def verdict(bar: dict[str, Any]) -> str:
     """Say whether a bar is reached, and by how much."""
     if bar["passed"]:
         return f"reached, {bar['margin']:.2f} x to spare"
-    return f"MISSED by {1 / bar['margin']:.2f} x"
+    return f"missed by {1 / bar['margin']:.2f} x"
 
 
 @dataclass(frozen=True)
