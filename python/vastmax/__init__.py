@@ -8,6 +8,7 @@ TensorFlow.
 
 from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._config import active_isa, available_isas, config, get_num_threads, set_num_threads
 from ._info import explain, info
@@ -110,6 +111,10 @@ __all__ = [
 ]
 
 _ON_DEMAND = ("cuda", "dask", "mpi", "special", "tf")  # modules that load when first touched
+
+
+if _TYPE_CHECKING:  # type checkers do not see what loads on demand
+    from . import cuda, dask, mpi, special, tf  # noqa: F401
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -34,6 +34,16 @@ def binary_cross_entropy_with_logits(
     reduction: str = ...,
     return_grad: Literal[True],
 ) -> tuple[Reduced, Array]: ...
+@overload
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = ...,
+    *,
+    pos_weight: ArrayLike | None = ...,
+    reduction: str = ...,
+    return_grad: bool = ...,
+) -> Reduced | tuple[Reduced, Array]: ...
 @filled
 def binary_cross_entropy_with_logits(
     input: ArrayLike,  # noqa: A002 - PyTorch's name

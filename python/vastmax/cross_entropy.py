@@ -52,6 +52,23 @@ def cross_entropy(
     sample_weight: ArrayLike | None = ...,
     return_lse: Literal[True],
 ) -> tuple[Reduced, Reduced]: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike,
+    target: TargetLike,
+    weight: ArrayLike | None = ...,
+    *,
+    axis: int = ...,
+    ignore_index: int = ...,
+    reduction: str = ...,
+    label_smoothing: float = ...,
+    z_loss: float = ...,
+    softcap: float | None = ...,
+    temperature: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    sample_weight: ArrayLike | None = ...,
+    return_lse: bool = ...,
+) -> Reduced | tuple[Reduced, Reduced]: ...
 @filled
 def cross_entropy(
     logits: ArrayLike,

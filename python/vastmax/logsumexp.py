@@ -56,6 +56,19 @@ def logsumexp(
     out: Array | None = ...,
     dtype: DTypeLike | None = ...,
 ) -> tuple[Reduced, Reduced]: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = ...,
+    b: ArrayLike | None = ...,
+    keepdims: bool = ...,
+    return_sign: bool = ...,
+    *,
+    temperature: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    out: Array | None = ...,
+    dtype: DTypeLike | None = ...,
+) -> Reduced | tuple[Reduced, Reduced]: ...
 @filled
 def logsumexp(
     a: ArrayLike,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from . import _sampling
 from ._docstrings import filled
@@ -165,6 +165,42 @@ def min_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     return _sampling.mask("min_p_mask_logits", logits, axis, min_p=p)
 
 
+@overload
+def sample(
+    logits: ArrayLike,
+    size: int | None = ...,
+    *,
+    axis: int = ...,
+    temperature: ArrayLike = ...,
+    top_k: ArrayLike | None = ...,
+    top_p: ArrayLike | None = ...,
+    min_p: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    replace: bool = ...,
+    seed: Seed = ...,
+    step: int = ...,
+    row_offset: int = ...,
+    return_log_prob: Literal[False] = ...,
+    return_valid: Literal[False] = ...,
+) -> Reduced: ...
+@overload
+def sample(
+    logits: ArrayLike,
+    size: int | None = ...,
+    *,
+    axis: int = ...,
+    temperature: ArrayLike = ...,
+    top_k: ArrayLike | None = ...,
+    top_p: ArrayLike | None = ...,
+    min_p: ArrayLike | None = ...,
+    where: ArrayLike | None = ...,
+    replace: bool = ...,
+    seed: Seed = ...,
+    step: int = ...,
+    row_offset: int = ...,
+    return_log_prob: bool = ...,
+    return_valid: bool = ...,
+) -> tuple[Reduced, ...]: ...
 @filled
 def sample(
     logits: ArrayLike,

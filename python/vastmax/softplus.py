@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from . import _call, _config
 from ._core import log_sigmoid_plain, sigmoid_plain, softplus_plain
@@ -18,7 +18,9 @@ _ONE = 1.0
 
 
 @filled
-def softplus(x: ArrayLike, beta: float = _ONE, *, out: Array | None = None, dtype: DTypeLike | None = None) -> Array:
+def softplus(
+    x: ArrayLike, beta: SupportsFloat = _ONE, *, out: Array | None = None, dtype: DTypeLike | None = None
+) -> Array:
     r"""Return the smooth form of ``max(x, 0)``, element by element.
 
     .. math:: y = \log(1 + e^{\beta x}) / \beta
@@ -127,7 +129,9 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | No
 
 
 @filled
-def softplus_backward(grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, *, out: Array | None = None) -> Array:
+def softplus_backward(
+    grad_output: ArrayLike, x: ArrayLike, beta: SupportsFloat = 1.0, *, out: Array | None = None
+) -> Array:
     r"""Return the gradient with respect to `x` of `softplus`.
 
     .. math:: \partial x = g \, / (1 + e^{-\beta x})
