@@ -117,7 +117,7 @@ def logsumexp(
 
     Notes
     -----
-    Accuracy: at most 1 ULP (float64: 2) of the larger of the result and the largest logit, in magnitude. Where the
+    Accuracy: at most 1 ULP (float64: 2) of the largest of the result, the logits and 1/2, in magnitude. Where the
     largest logit is exactly 0: 4 ULP of the result.
 
     Special values: a row of -inf alone, emptied by `where` or `b`, or without elements gives -inf; +inf gives

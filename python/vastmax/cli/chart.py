@@ -93,14 +93,15 @@ def draw_confidence(path: str, bins: Sequence[Mapping[str, Any]], title: str) ->
     axes = figure.subplots()
     places = [(b["from"] + b["to"]) / 2 for b in bins]
     axes.bar(places, [b["rows"] for b in bins], width=0.9 / len(bins), color=_INK["vastmax"], alpha=0.5)
-    axes.set(xlabel="confidence: the largest probability of a row", ylabel="rows", title=title, xlim=(0, 1))
+    axes.set(xlabel="confidence: the largest probability of a row", ylabel="rows", xlim=(0, 1))
+    axes.set_title(title, loc="left", fontsize=10, wrap=True)
     right = [(x, b["accuracy"]) for x, b in zip(places, bins, strict=True) if b["accuracy"] is not None]
     if right:
         share = axes.twinx()
         share.plot(*zip(*right, strict=True), "o-", color=_INK["scipy"], label="right")
         share.plot([0, 1], [0, 1], "--", color=_INK["copy roof"], label="right as often as confident")
         share.set(ylabel="share that is right", ylim=(0, 1))
-        share.legend(loc="upper left", frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)  # off the bars
     figure.savefig(path, dpi=150)
 
 
