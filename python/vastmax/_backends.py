@@ -34,7 +34,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
     except ImportError as error:
         return None, f"the CUDA extension does not load ({error})"
     reason: str = module.reason()
-    if reason and not _driver_loads():  # the runtime calls it too old then
+    if "driver version is insufficient" in reason and not _driver_loads():  # the runtime does not tell the two apart
         reason = _NO_DRIVER
     return module, reason or None
 

@@ -118,7 +118,8 @@ def logsumexp(
     Notes
     -----
     Accuracy: at most 1 ULP (float64: 2) of the largest of the result, the logits and 1/2, in magnitude. Where the
-    largest logit is exactly 0: 4 ULP of the result.
+    largest logit is exactly 0: 4 ULP of the result. Where weights of either sign cancel, these bounds grow by the ratio
+    of the sum of the terms' magnitudes to that of the sum.
 
     Special values: a row of -inf alone, emptied by `where` or `b`, or without elements gives -inf; +inf gives
     +inf; NaN gives NaN. Exact cancellation gives -inf with sign 0, and +inf with weight -1 gives +inf with sign
