@@ -62,6 +62,13 @@ def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = N
     return cast(array, kind)  # a narrower dtype= overflows to inf, as in PyTorch
 
 
+def as_read(op: str, argument: str, value: ArrayLike) -> tuple[Array, np.dtype[Any]]:
+    """Return logits in their own dtype if they are many, for `_conversion.blockwise`; and the dtype of `floats`."""
+    array = as_given(op, argument, value)
+    kind = computed_dtype(op, argument, array.dtype)
+    return (array if array.size * kind.itemsize > _policy.CONVERTED_BYTES else cast(array, kind)), kind
+
+
 def computed_dtype(op: str, argument: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Check the dtype of an argument, and return the native one that the core computes in."""
     if is_float(dtype):
@@ -76,10 +83,14 @@ def reduction_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return F64 if dtype == F64 else F32
 
 
+def joint_dtype(*kinds: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that holds arrays of all these: never narrower, and float32 where 16-bit kinds mix."""
+    return kinds[0] if len(set(kinds)) == 1 else F64 if F64 in kinds else F32
+
+
 def common(*arrays: Array) -> np.dtype[Any]:
-    """Return the dtype that holds all of the arrays: never narrower, and float32 where 16-bit kinds mix."""
-    kinds = {a.dtype for a in arrays}
-    return arrays[0].dtype if len(kinds) == 1 else F64 if F64 in kinds else F32
+    """Return the dtype that holds all of the arrays."""
+    return joint_dtype(*(a.dtype for a in arrays))
 
 
 def alike(*arrays: Array) -> tuple[Array, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from . import _arrays, _config, _core, _policy, _reduction
 from ._backends import absent
 from ._choose import Planned, choose
+from ._conversion import blockwise
 from ._rows import Rows
 from .errors import BackendUnavailable, Op, called, message
 
@@ -78,20 +79,24 @@ def norm_reduce(
         return _cuda_call.norm_reduce(
             op, a, axis, b, keepdims, return_sign, temperature, where, out, dtype, narrow=narrow
         )
-    logits = _arrays.floats(op, "a", a, dtype)
+    logits, computed = _arrays.as_read(op, "a", a)
+    if dtype is not None or b is not None:
+        logits = _arrays.floats(op, "a", logits, dtype)
+        computed = logits.dtype
     weights = None
     shape = logits.shape
     if b is not None:
         bare = type(b) in (bool, int, float)  # takes the dtype of a, as in NumPy
         weights = _arrays.floats(op, "b", b, logits.dtype if dtype is None and bare else dtype)
         logits, weights = _arrays.alike(logits, weights)
+        computed = logits.dtype
         shape = _arrays.joint_shape(op, "b", weights, "a", shape)
     rows = Rows(op, shape, axis)
     t, mask = rows.temperature(temperature), rows.mask(where)
-    result = _arrays.reduction_dtype(logits.dtype)
+    result = _arrays.reduction_dtype(computed)
     y = _arrays.destination(op, out, rows.kept if keepdims else rows.result, result)
     kind = "" if weights is None else "_weighted"
-    run = _chosen(f"norm_reduce{kind}", Op(f"{op}{kind}", called(op)), rows.count, rows.classes, logits.dtype)
+    run = _chosen(f"norm_reduce{kind}", Op(f"{op}{kind}", called(op)), rows.count, rows.classes, computed)
     if y is None:
         y = np.empty(rows.kept if keepdims else rows.result, result)
     else:
@@ -104,11 +109,11 @@ def norm_reduce(
         w = rows.of(_arrays.spread(op, "b", weights, shape))
         run("logsumexp_weighted", x, w, value, sign, t, rows.of_mask(mask))
     else:
-        run("logsumexp", x, value, t, rows.of_mask(mask))
+        blockwise("norm_reduce", run, computed, x)("logsumexp", x, value, t, rows.of_mask(mask))
         if return_sign:  # of a sum of positive terms
             sign = np.where(np.isnan(value), value, value > -np.inf).astype(result)
     if narrow:
-        y, sign = _arrays.cast(y, logits.dtype), None if sign is None else _arrays.cast(sign, logits.dtype)
+        y, sign = _arrays.cast(y, computed), None if sign is None else _arrays.cast(sign, computed)
     if sign is None:
         return _arrays.unwrap(y, out)
     return _arrays.unwrap(y, out), _arrays.unwrap(sign.reshape(y.shape), None)

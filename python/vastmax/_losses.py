@@ -7,12 +7,13 @@ The core takes what there is one of for each row as a dense array, rows in index
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import _arrays, _call, _reduction
 from ._arrays import F64
+from ._conversion import blockwise
 from ._numbers import LEAST_CAP, number
 from ._results import CrossEntropyResult, SoftmaxStats
 from ._rows import rows_along
@@ -20,6 +21,8 @@ from ._targets import are_probabilities, class_ids, ignored_class, parts_of, pic
 from .errors import message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
 
     from ._arrays import Array, Reduced
@@ -81,14 +84,16 @@ def cross_entropy(
             *options,
             return_lse=return_lse,
         )
-    x, rows, goal = _problem(op, logits, target, axis, ignore)
+    x, kind, rows, goal = _problem(op, logits, target, axis, ignore)
     of_class = None if weight is None else _dense(op, "weight", weight, (rows.classes,))
     of_row = None if sample_weight is None else _dense(op, "sample_weight", sample_weight, rows.result)
     t, mask = rows.temperature(temperature), rows.mask(where)
     scale = _gradient_scale(op, grad_output, reduction, rows)
     wanted = op == "cross_entropy_with_grad"
-    grad = _arrays.destination(op, out, x.shape, x.dtype)
-    run = _call._chosen("norm_loss", op, rows.count, rows.classes, x.dtype)
+    if wanted:
+        x = _arrays.cast(x, kind)
+    grad = _arrays.destination(op, out, x.shape, kind)
+    run = _chosen("norm_loss", op, rows, kind, x)
     if grad is not None:
         x, probabilities = _arrays.apart(x, grad), _arrays.apart(goal.probabilities, rows.of(grad))
         ids, shares, of_class, of_row, t, mask = _arrays.clear_of(
@@ -117,7 +122,7 @@ def cross_entropy(
         t,
         rows.of_mask(mask),
     )
-    kind = _arrays.reduction_dtype(x.dtype)
+    kind = _arrays.reduction_dtype(kind)
     if reduction == "none":
         value = rows.returned(loss, kind)
     else:
@@ -126,18 +131,25 @@ def cross_entropy(
     return CrossEntropyResult(value, None if grad is None else _arrays.unwrap(grad, out), sums)
 
 
-def _problem(op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int) -> tuple[Array, Rows, Target]:
-    x = _arrays.floats(op, "logits", logits)
+def _chosen(shape: str, op: str, rows: Rows, kind: np.dtype[Any], *logits: Array) -> Callable[..., Any]:
+    return blockwise(shape, _call._chosen(shape, op, rows.count, rows.classes, kind), kind, *logits)
+
+
+def _problem(
+    op: str, logits: ArrayLike, target: TargetLike, axis: int, ignore: int
+) -> tuple[Array, np.dtype[Any], Rows, Target]:
+    x, kind = _arrays.as_read(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     parts = parts_of(target)
     if len(parts) == 2:
         ids = several_ids(op, parts[0], rows, ignore)
-        return x, rows, Target(ids, ids.shape[-1], _dense(op, "target", parts[1], ids.shape), None)
+        return x, kind, rows, Target(ids, ids.shape[-1], _dense(op, "target", parts[1], ids.shape), None)
     given = _arrays.as_given(op, "target", parts[0])
     if are_probabilities(op, given, rows):
-        x, given = _arrays.alike(x, _arrays.floats(op, "target", given)) if _mixes(x, given) else (x, given)
-        return x, rows, Target(None, 1, None, rows.of(_arrays.floats(op, "target", given)))
-    return x, rows, Target(class_ids(op, "target", parts[0], rows.result, rows.classes, ignore), 1, None, None)
+        x, given = _arrays.cast(x, kind), _arrays.floats(op, "target", given)
+        x, given = _arrays.alike(x, given) if _mixes(x, given) else (x, given)
+        return x, x.dtype, rows, Target(None, 1, None, rows.of(given))
+    return x, kind, rows, Target(class_ids(op, "target", parts[0], rows.result, rows.classes, ignore), 1, None, None)
 
 
 def _mixes(x: Array, other: Array) -> bool:
@@ -171,19 +183,19 @@ def softmax_stats(
         from . import _cuda_losses
 
         return _cuda_losses.row_stats(op, logits, target, axis, top_n, temperature)
-    x = _arrays.floats(op, "logits", logits)
+    x, kind = _arrays.as_read(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     n = rows.how_many("top_n", top_n, 0, "logits")
     ids = None if target is None else class_ids(op, "target", target, rows.result, rows.classes)
     t = rows.temperature(temperature)
-    run = _call._chosen("row_stats", op, rows.count, rows.classes, x.dtype)
+    run = _chosen("row_stats", op, rows, kind, x)
     lse, largest, entropies, log_prob = (np.empty(rows.result) for _ in range(4))
     argmax, rank = (np.empty(rows.result, _INT64) for _ in range(2))
     top_log_probs, top_indices = np.empty((*rows.result, n)), np.empty((*rows.result, n), _INT64)
     of_target = (None, None) if ids is None else (log_prob, rank)
     of_top = (top_log_probs, top_indices) if n else (None, None)
     run(op, rows.of(x), ids, n, lse, largest, argmax, entropies, *of_target, *of_top, t)
-    kind = _arrays.reduction_dtype(x.dtype)
+    kind = _arrays.reduction_dtype(kind)
     return SoftmaxStats(
         rows.returned(lse, kind),
         rows.returned(largest, kind),
@@ -203,13 +215,13 @@ def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Redu
         from . import _cuda_losses
 
         return _cuda_losses.row_entropy(op, logits, axis, temperature)
-    x = _arrays.floats(op, "logits", logits)
+    x, kind = _arrays.as_read(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     t = rows.temperature(temperature)
-    run = _call._chosen("row_stats", op, rows.count, rows.classes, x.dtype)
+    run = _chosen("row_stats", op, rows, kind, x)
     out = np.empty(rows.result)
     run("softmax_stats", rows.of(x), None, 0, None, None, None, out, None, None, None, None, t)
-    return rows.returned(out, _arrays.reduction_dtype(x.dtype))
+    return rows.returned(out, _arrays.reduction_dtype(kind))
 
 
 def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, temperature: ArrayLike | None) -> Reduced:
@@ -219,15 +231,15 @@ def selective_log_softmax(logits: ArrayLike, wanted: ArrayLike, axis: int, tempe
         from . import _cuda_losses
 
         return _cuda_losses.norm_pick(op, logits, wanted, axis, temperature)
-    x = _arrays.floats(op, "logits", logits)
+    x, kind = _arrays.as_read(op, "logits", logits)
     rows = rows_along(op, "logits", x, axis)
     ids = picked(op, wanted, rows)
     t = rows.temperature(temperature)
-    run = _call._chosen("norm_pick", op, rows.count, rows.classes, x.dtype)
+    run = _chosen("norm_pick", op, rows, kind, x)
     width = ids.shape[len(rows.result) :]
     out = np.empty(ids.shape)
     run(op, rows.of(x), ids, prod(width), out, t)
-    return rows.returned(out, _arrays.reduction_dtype(x.dtype), *width)
+    return rows.returned(out, _arrays.reduction_dtype(kind), *width)
 
 
 def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduced:
@@ -237,10 +249,11 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduce
         from . import _cuda_losses
 
         return _cuda_losses.norm_divergence(op, p_logits, q_logits, axis)
-    p, q = _arrays.alike(_arrays.floats(op, "p_logits", p_logits), _arrays.floats(op, "q_logits", q_logits))
+    (p, p_kind), (q, q_kind) = _arrays.as_read(op, "p_logits", p_logits), _arrays.as_read(op, "q_logits", q_logits)
+    kind = _arrays.joint_dtype(p_kind, q_kind)
     rows = rows_along(op, "p_logits", p, axis)
     _arrays.expect_shape_of(op, "q_logits", q, "p_logits", p.shape)
-    run = _call._chosen("norm_divergence", op, rows.count, rows.classes, p.dtype)
+    run = _chosen("norm_divergence", op, rows, kind, p, q)
     out = np.empty(rows.result)
     run(op, rows.of(p), rows.of(q), out)
-    return rows.returned(out, _arrays.reduction_dtype(p.dtype))
+    return rows.returned(out, _arrays.reduction_dtype(kind))

@@ -14,6 +14,9 @@ SHARE_OF_FREE_MEMORY = 0.5  # for all lanes together: the rest is for workspace 
 # Work allowed to the exact test for overlapping memory. An undecided pair is copied, which costs time only.
 OVERLAP_WORK = 1000
 
+# Bytes of logits of another dtype that are converted at once, or one row: they stay in second-level cache.
+CONVERTED_BYTES = 1 << 20
+
 # Classes that are a whole number of blocks in every dtype, and elements of a piece of what may be larger than memory.
 BLOCK = 4096
 PIECE = 1 << 24

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _arrays, _call, _config, _core, _policy, _progress
 from ._rows import Rows
+from ._states import NUMBERS, empty_states, parts_of
 from .errors import message
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     Piece = tuple[slice, slice]  # of the first axis, of the classes
 
 _EVERYTHING = slice(None)
-_NUMBERS = 8  # of a row's state, in float64: RowState in cpp/include/vastmax/vastmax.hpp
 _REFERENCE, _MOST = 6, 1 << 20  # its exponent `ref`, and far more than any is
 
 
@@ -117,9 +117,9 @@ class LogSumExp:
         """
         op = "LogSumExp.from_states"
         numbers = _arrays.as_given(op, "states", states)
-        if numbers.dtype != _arrays.F64 or numbers.shape[-1:] != (_NUMBERS,):
+        if numbers.dtype != _arrays.F64 or numbers.shape[-1:] != (NUMBERS,):
             given = f"has dtype {numbers.dtype} and shape {numbers.shape}"
-            raise ValueError(message(op, "states", given, f"float64 of shape (..., {_NUMBERS})"))
+            raise ValueError(message(op, "states", given, f"float64 of shape (..., {NUMBERS})"))
         if not (np.abs(numbers[..., _REFERENCE]) <= _MOST).all():  # C++ makes an int of it
             raise ValueError(message(op, "states", "hold other numbers", "what LogSumExp.states gave"))
         self = cls(numbers.shape[:-1], dtype)
@@ -245,27 +245,15 @@ class LogSumExp:
         return rows, rows.of(logits), rest_of(like, rows.count, rows.classes, kind)
 
 
-def empty_states(*shape: int) -> Array:
-    """Return the states of rows of which nothing was seen."""
-    states = np.zeros((*shape, _NUMBERS))
-    states[..., 0] = -np.inf
-    return states
-
-
-def parts_of(states: Array) -> tuple[Array, Array]:
-    """Return the largest logit and the logarithm that is added to it."""
-    largest, log = np.empty(states.shape[:-1]), np.empty(states.shape[:-1])
-    _core.logsumexp_value(states, largest, log, _config.current().isa)
-    return largest, log
-
-
 def _part(rows: Array, some: slice, classes: slice) -> Array:
     return rows[some, ..., classes] if rows.ndim > 1 else rows[classes]
 
 
 def _pieces(rows: Array) -> list[Piece]:
     """Cut rows into pieces of bounded size, in the order of memory, at multiples of every block."""
-    most, shape = _policy.PIECE, rows.shape
+    shape, most = rows.shape, _policy.PIECE
+    if not (_arrays.is_float(rows.dtype) and rows.dtype.isnative):
+        most = min(most, _policy.CONVERTED_BYTES // _arrays.F64.itemsize)
     if rows.size <= most:
         return [(_EVERYTHING, _EVERYTHING)] if rows.size else []
     by_row = rows.ndim > 1 and abs(rows.strides[0]) >= abs(rows.strides[-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vastmax import _call, _core, _policy, _progress
-from vastmax.streaming import empty_states, parts_of
+from vastmax._states import empty_states, parts_of
 
 from .layer import longest
 
