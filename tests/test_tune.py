@@ -160,6 +160,8 @@ def on_a_gpu(ops: Iterable[str]) -> set[str]:
         "binary_cross_entropy_with_logits": "bce_with_logits",
         "cross_entropy_with_grad": "cross_entropy",
         "entropy": "softmax_stats",
+        **{f"{name}_mask_logits": "mask_logits" for name in ("top_k", "top_p", "min_p")},
+        "gumbel_softmax": "",  # has no version for NumPy data
     }
     return {op for op in ops if hasattr(module, kernels.get(op, op))}
 

@@ -32,6 +32,12 @@ def run(x: npt.NDArray[np.float32], flag: bool) -> npt.NDArray[np.float32]:
     x[ids] = 0
     ids, log_prob = vastmax.sample(x, seed=1, return_log_prob=True)
     vastmax.special.expit(x).sum()
+    stats = vastmax.softmax_stats(x, ids, top_n=2)
+    stats.target_rank.sum(), (stats.target_log_prob < 0).any(), stats.top_indices[..., 0]
+    sampler = vastmax.LogUniformSampler(len(x))
+    result = vastmax.sampled_softmax(x, x, ids, sampler=sampler, num_sampled=3)
+    result.grad_weight.apply_adagrad_(x, x, 0.1)
+    result.grad_input.sum()
     y: npt.NDArray[np.float32] = vastmax.softmax(x)
     return y
 """

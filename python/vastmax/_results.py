@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops return that have several results."""
+"""What ops return that have several results.
+
+A field that is None without an option has `Any` in its type in place of None, as in typeshed: type checkers cannot see
+the option, and would ask for a test before each use.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,10 @@ class SoftmaxStats(NamedTuple):
     max: Reduced
     argmax: Reduced
     entropy: Reduced
-    target_log_prob: Reduced | None
-    target_rank: Reduced | None
-    top_log_probs: Array | None
-    top_indices: Array | None
+    target_log_prob: Reduced  # None without target
+    target_rank: Reduced  # None without target
+    top_log_probs: Array | Any  # None without top_n
+    top_indices: Array | Any  # None without top_n
 
 
 class SampledSoftmaxResult(NamedTuple):
@@ -39,7 +43,7 @@ class SampledSoftmaxResult(NamedTuple):
 
     loss: Array
     lse: Array
-    grad_input: Array | None
-    grad_weight: SparseRows | FactoredGrad | None
+    grad_input: Array | Any  # None without need_grad
+    grad_weight: SparseRows | FactoredGrad | Any  # None without need_grad
     num_hits: NDArray[np.int64]
     effective_sample_size: Array

@@ -28,7 +28,7 @@ _CLASSES = 1 << 15  # in a row, where there are as many elements
 _ELEMENTS = (10_000, 100_000, 1_000_000, 10_000_000, 30_000_000)
 _PACE = Pace(rounds=3, block=0.02, pause=0.01)
 
-# Each op of `_policy.TRAFFIC`, on two arrays of numbers between 0 and 1.
+# Each op that takes NumPy data to a GPU, on two arrays of numbers between 0 and 1.
 _CALLS: dict[str, Callable[[Array, Array], object]] = {
     "softmax": lambda x, _: vastmax.softmax(x),
     "log_softmax": lambda x, _: vastmax.log_softmax(x),
@@ -51,6 +51,11 @@ _CALLS: dict[str, Callable[[Array, Array], object]] = {
     "entropy": lambda x, _: vastmax.entropy(x),
     "selective_log_softmax": lambda x, _: vastmax.selective_log_softmax(x, _classes(x)),
     "kl_divergence": vastmax.kl_divergence,
+    "sample": lambda x, _: vastmax.sample(x, seed=0),
+    "top_k": lambda x, _: vastmax.top_k(x, min(64, x.shape[-1])),
+    "top_k_mask_logits": lambda x, _: vastmax.top_k_mask_logits(x, min(64, x.shape[-1])),
+    "top_p_mask_logits": lambda x, _: vastmax.top_p_mask_logits(x, 0.9),
+    "min_p_mask_logits": lambda x, _: vastmax.min_p_mask_logits(x, 0.1),
 }
 
 
