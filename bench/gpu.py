@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 import vastmax
-from vastmax import _backends, _device
+from vastmax._backends import device as _device
+from vastmax._backends import load as _backends
 from vastmax.cli import machine
 from vastmax.cuda import DeviceArray
 

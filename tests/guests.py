@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import vastmax
-from vastmax import _device
+from vastmax._backends import device as _device
 
 CODES = {"f": 2, "V": 4, "b": 6, "i": 0, "c": 5}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
 

@@ -24,7 +24,8 @@ import oracle
 import vastmax
 from draws import follows
 from vastmax import __main__ as command_line
-from vastmax import _backends, _core
+from vastmax import _core
+from vastmax._backends import load as _backends
 from vastmax.cli import (
     bench,
     cases,

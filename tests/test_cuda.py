@@ -20,8 +20,8 @@ import inputs
 import oracle
 import vastmax
 from guests import ByDlpack, ByInterface
-from vastmax._backends import cuda_module
-from vastmax._device import Site
+from vastmax._backends.device import DeviceCall
+from vastmax._backends.load import cuda_module
 
 pytestmark = [
     pytest.mark.cuda,
@@ -241,7 +241,7 @@ def test_conversions_round_once(dtype: Any) -> None:
     x = np.concatenate([wide, *ties, [np.inf, -np.inf, 0.0, -0.0]])
     with np.errstate(all="ignore"):
         want = x.astype(dtype)
-    site = Site("test", to_device(x))
+    site = DeviceCall("test", to_device(x))
     got = site.fetch(site.converted(site.upload(x), np.dtype(dtype)))
     if (name := contracts.name_of(dtype)) == "bf16":  # ml_dtypes rounds twice: by way of float32
         finite = np.isfinite(want.astype(np.float64))
@@ -356,9 +356,9 @@ def short_road(simulated: None) -> Iterator[None]:
     exchange.OnGpu.sixteen = contracts.FORMATS["bf16"].dtype
     exchange.streams.clear()
     with vastmax.config():  # as outside of any `config`
-        token = vastmax._config.scope.set(None)
+        token = vastmax._runtime.config.scope.set(None)
         yield
-        vastmax._config.scope.reset(token)
+        vastmax._runtime.config.scope.reset(token)
     assert not exchange.living, "a tensor was not given back"
 
 

@@ -22,7 +22,7 @@ import oracle
 import subprocesses
 import vastmax
 from guests import BeforeDlpack1, ByDlpack, ByInterface
-from vastmax import _config
+from vastmax._runtime import config as _config
 
 
 def _simulated() -> bool:

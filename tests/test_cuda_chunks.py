@@ -13,7 +13,7 @@ import pytest
 
 import contracts
 import vastmax
-from vastmax import _policy
+from vastmax._backends import policy as _policy
 
 needs_gpu = pytest.mark.skipif(
     not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"
@@ -23,7 +23,7 @@ needs_gpu = pytest.mark.skipif(
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (0,), (3, 0), (4, 5), (2, 3, 4), (1, 1, 9), (5, 1, 2)])
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 7, 1000])
 def test_blocks_cover_all_once_in_order(shape: tuple[int, ...], most: int) -> None:
-    from vastmax._chunks import blocks
+    from vastmax._backends.chunks import blocks
 
     numbers = np.arange(prod(shape)).reshape(shape)
     found = [numbers[(*index, ...)] for index in blocks(shape, most)]
@@ -32,7 +32,7 @@ def test_blocks_cover_all_once_in_order(shape: tuple[int, ...], most: int) -> No
 
 
 def test_blocks_are_even() -> None:
-    from vastmax._chunks import blocks
+    from vastmax._backends.chunks import blocks
 
     numbers = np.arange(22).reshape(2, 11)
     assert [numbers[index].size for index in blocks((2, 11), 10)] == [6, 5, 6, 5], "not 10, 1, 10, 1"
@@ -111,14 +111,14 @@ def calls(x: Any, g: Any, mask: Any) -> dict[str, Callable[[], Any]]:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes of the arrays of each chunk that goes to the device."""
-    from vastmax import _chunks
+    from vastmax._backends import offload as _chunks
 
     sizes: list[int] = []
     send = _chunks._Lane.send
 
-    def seen(lane: Any, launch: Any, arguments: Any, written: Any) -> None:
+    def seen(lane: Any, kernel: Any, arguments: Any) -> None:
         sizes.append(sum(a.nbytes for a in arguments if isinstance(a, np.ndarray)))
-        send(lane, launch, arguments, written)
+        send(lane, kernel, arguments)
 
     monkeypatch.setattr(_chunks._Lane, "send", seen)
     return sizes
@@ -201,7 +201,7 @@ def test_a_row_longer_than_a_chunk(sent: list[int], monkeypatch: pytest.MonkeyPa
     x = inputs((2, 1, 50_000), np.float32)[0]
     want = vastmax.softmax(x)
     sent.clear()
-    from vastmax import _chunks
+    from vastmax._backends import offload as _chunks
 
     monkeypatch.setattr(_policy, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(_chunks, "_idle", {})  # lanes with little pinned memory
@@ -229,7 +229,7 @@ def test_a_row_longer_than_the_device_is_a_memory_error() -> None:
 def test_an_interrupt_leaves_nothing_hanging(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import vastmax._cuda as module
 
-    from vastmax import _chunks
+    from vastmax._backends import offload as _chunks
 
     x = inputs((8, 1, 500), np.float32)[0]
     want = vastmax.softmax(x)

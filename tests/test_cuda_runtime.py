@@ -18,7 +18,7 @@ import subprocesses
 import vastmax
 from guests import ByDlpack, ByInterface
 from test_cuda_arrays import Library
-from vastmax import _chunks
+from vastmax._backends import offload as _chunks
 
 pytestmark = [
     pytest.mark.cuda,

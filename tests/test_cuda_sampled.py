@@ -237,7 +237,7 @@ def test_many_classes_are_put_in_order(classes: int) -> None:
 @pytest.mark.parametrize("share", ["batch", "row"])
 @pytest.mark.parametrize("name", ["sampled_softmax", "nce_loss"])
 def test_many_draws_at_once_or_few(monkeypatch: pytest.MonkeyPatch, share: str, name: str) -> None:
-    from vastmax import _cuda_sampled
+    from vastmax._ops.sampled import device as _cuda_sampled
 
     x, w, b, t = problem(np.float32)
     options = {"bias": b, "sampler": vastmax.LogUniformSampler(V), "num_sampled": S, "share": share, "seed": 3}
@@ -312,7 +312,8 @@ def test_updates(share: str, dtype: Any) -> None:
 @pytest.mark.parametrize("share", ["batch", "row"])
 def test_arrays_and_products_of_the_library(monkeypatch: pytest.MonkeyPatch, name: str, share: str) -> None:
     """Matrix products are those of the library where it has some; results are its arrays, beside the input."""
-    from vastmax import _cuda_sampled, _guests
+    from vastmax._backends import array_libraries as _guests
+    from vastmax._ops.sampled import device as _cuda_sampled
 
     library, calls = Library(name, monkeypatch), list[bool]()
     made = _guests._PRODUCTS.get(name)

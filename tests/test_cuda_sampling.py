@@ -494,7 +494,7 @@ def test_parameters_may_live_there_too() -> None:
 
 @pytest.mark.parametrize("budget", [None, 30_000, 100])
 def test_numpy_data_goes_there_in_chunks(monkeypatch: pytest.MonkeyPatch, budget: int | None) -> None:
-    from vastmax import _policy
+    from vastmax._backends import policy as _policy
 
     x = np.random.default_rng(2).standard_normal((3, 4, 1500)).astype(np.float32)
     p = np.linspace(0.2, 0.9, 12).reshape(3, 4)

@@ -753,7 +753,7 @@ def test_no_floating_point_errors() -> None:
         vastmax.linear_cross_entropy_with_grad(x, w, [0, 1], linear_bias=np.array([-inf, 0, 1, 2, nan]))
         for op in ("softmax", "log_softmax", "entropy", "softmax_stats", "softplus", "sigmoid", "log_sigmoid"):
             for kind in FLOATS:
-                getattr(vastmax, op)(vastmax._arrays.cast(x, np.dtype(kind)))
+                getattr(vastmax, op)(vastmax._operands.arrays.cast(x, np.dtype(kind)))
     assert mixture.log_prob([4]) == 0
 
 
@@ -823,7 +823,7 @@ def test_explain_of_the_losses_of_tensorflow(name: str, given: bool, monkeypatch
     def never(*args: Any, **options: Any) -> Any:
         raise AssertionError("something was drawn")
 
-    monkeypatch.setattr(vastmax.tf._draws, "shared", never)
+    monkeypatch.setattr(vastmax.tf.negatives, "shared", never)
     monkeypatch.setattr(vastmax.tf._Rows, "take", never)
     values = ([1, 2, 3], np.ones((3, 1)), np.ones(3)) if given else None
     loss = getattr(vastmax.tf, name)

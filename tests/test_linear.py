@@ -67,11 +67,11 @@ def losses(z: Any, t: Any) -> oracle.Exact:
 def cut(request: Any, monkeypatch: Any) -> None:
     """Tiles of a few hundred classes, batches of a few rows, no room for all of the logits."""
     if request.param != "one tile":
-        monkeypatch.setattr("vastmax._policy.TILE_BYTES", 16_384)
-        monkeypatch.setattr("vastmax._policy.TILE_ROWS", 4)
-        monkeypatch.setattr("vastmax._policy.LEAST_GRADIENT_ROWS", 2)
+        monkeypatch.setattr("vastmax._backends.policy.TILE_BYTES", 16_384)
+        monkeypatch.setattr("vastmax._backends.policy.TILE_ROWS", 4)
+        monkeypatch.setattr("vastmax._backends.policy.LEAST_GRADIENT_ROWS", 2)
     if request.param == "logits computed again":
-        monkeypatch.setattr("vastmax._policy.GRADIENT_BYTES", 60_000)
+        monkeypatch.setattr("vastmax._backends.policy.GRADIENT_BYTES", 60_000)
 
 
 @pytest.mark.usefixtures("isa", "cut")
@@ -180,10 +180,10 @@ def test_against_torch(
     (total * (1.0 if outer is None else torch.tensor(outer))).sum().backward()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vastmax._policy.TILE_BYTES", tile)
-        patch.setattr("vastmax._policy.TILE_ROWS", 5)
-        patch.setattr("vastmax._policy.GRADIENT_BYTES", budget)
-        patch.setattr("vastmax._policy.LEAST_GRADIENT_ROWS", 3)
+        patch.setattr("vastmax._backends.policy.TILE_BYTES", tile)
+        patch.setattr("vastmax._backends.policy.TILE_ROWS", 5)
+        patch.setattr("vastmax._backends.policy.GRADIENT_BYTES", budget)
+        patch.setattr("vastmax._backends.policy.LEAST_GRADIENT_ROWS", 3)
         more = {"weight": weight, "ignore_index": -1, "linear_bias": b if biased else None, **options._asdict()}
         got = linear_cross_entropy_with_grad(x, w, target, grad_output=outer, **more)
         loss, seen = linear_cross_entropy(x, w, target, return_lse=True, **more)
@@ -410,7 +410,7 @@ def test_top_k(name: str, classes: int, share: float, levels: int, specials: flo
     b = np.where(rng.random(classes) < specials, rng.choice([NAN, INF, -INF, -0.0], classes), 0.0).astype(dtype)
     z = x.astype(np.float64) @ w.astype(np.float64).T + b.astype(np.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vastmax._policy.TILE_BYTES", tile)
+        patch.setattr("vastmax._backends.policy.TILE_BYTES", tile)
         values, ids = linear_top_k(x, w, k, b)
     want_values, want_ids = ranked(z, k)
     assert values.dtype == kind(dtype)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import vastmax
-from vastmax import _choose, _tuned
+from vastmax._backends import choose as _choose
+from vastmax._backends import tuned as _tuned
 
 ISAS = vastmax.available_isas()
 

@@ -17,7 +17,9 @@ import pytest
 
 import vastmax
 from vastmax import __main__ as command_line
-from vastmax import _policy, _tuned
+from vastmax._backends import policy as _policy
+from vastmax._backends import tuned as _tuned
+from vastmax._backends.kernels import KERNELS
 from vastmax.cli import tune
 
 pytestmark = pytest.mark.any_isa
@@ -149,21 +151,14 @@ def test_lines_are_found_again(fixed: float, per_byte: float) -> None:
 
 @needs_gpu
 def test_every_op_that_a_gpu_does_is_measured() -> None:
-    assert set(tune._CALLS) <= set(_policy.TRAFFIC)
-    assert on_a_gpu(_policy.TRAFFIC) == on_a_gpu(tune._CALLS)
+    assert set(tune._CALLS) <= set(KERNELS)
+    assert on_a_gpu(KERNELS) == on_a_gpu(tune._CALLS)
 
 
 def on_a_gpu(ops: Iterable[str]) -> set[str]:
     import vastmax._cuda as module
 
-    kernels = {
-        "binary_cross_entropy_with_logits": "bce_with_logits",
-        "cross_entropy_with_grad": "cross_entropy",
-        "entropy": "softmax_stats",
-        **{f"{name}_mask_logits": "mask_logits" for name in ("top_k", "top_p", "min_p")},
-        "gumbel_softmax": "",  # has no version for NumPy data
-    }
-    return {op for op in ops if hasattr(module, kernels.get(op, op))}
+    return {op for op in ops if KERNELS[op].offloads and hasattr(module, KERNELS[op].function)}
 
 
 @needs_gpu

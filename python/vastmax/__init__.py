@@ -10,23 +10,23 @@ from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from ._config import active_isa, available_isas, config, get_num_threads, set_num_threads
-from ._info import explain, info
-from ._version import __version__
-from .binary_cross_entropy import binary_cross_entropy_with_logits
-from .cross_entropy import CrossEntropyResult, cross_entropy, cross_entropy_with_grad
-from .errors import BackendUnavailable
-from .linear import (
+from vastmax._runtime.config import active_isa, available_isas, config, get_num_threads, set_num_threads
+from vastmax._version import __version__
+from vastmax.binary_cross_entropy import binary_cross_entropy_with_logits
+from vastmax.cross_entropy import CrossEntropyResult, cross_entropy, cross_entropy_with_grad
+from vastmax.errors import BackendUnavailable
+from vastmax.info import explain, info
+from vastmax.linear import (
     LinearCrossEntropyResult,
     linear_cross_entropy,
     linear_cross_entropy_with_grad,
     linear_logsumexp,
     linear_top_k,
 )
-from .logsumexp import logsumexp, logsumexp_backward
-from .row_statistics import SoftmaxStats, entropy, kl_divergence, selective_log_softmax, softmax_stats
-from .sampled import SampledSoftmaxResult, nce_loss, sampled_softmax
-from .samplers import (
+from vastmax.logsumexp import logsumexp, logsumexp_backward
+from vastmax.row_statistics import SoftmaxStats, entropy, kl_divergence, selective_log_softmax, softmax_stats
+from vastmax.sampled import SampledSoftmaxResult, nce_loss, sampled_softmax
+from vastmax.samplers import (
     AllSampler,
     LogUniformSampler,
     MixtureSampler,
@@ -34,7 +34,7 @@ from .samplers import (
     UniformSampler,
     UnigramSampler,
 )
-from .sampling import (
+from vastmax.sampling import (
     gumbel_softmax,
     min_p_mask_logits,
     sample,
@@ -42,8 +42,8 @@ from .sampling import (
     top_k_mask_logits,
     top_p_mask_logits,
 )
-from .softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from .softplus import (
+from vastmax.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from vastmax.softplus import (
     log_sigmoid,
     log_sigmoid_backward,
     sigmoid,
@@ -51,8 +51,8 @@ from .softplus import (
     softplus,
     softplus_backward,
 )
-from .sparse_rows import FactoredGrad, SparseRows
-from .streaming import LogSumExp
+from vastmax.sparse_rows import FactoredGrad, SparseRows
+from vastmax.streaming import LogSumExp
 
 __all__ = [
     "AllSampler",
@@ -114,7 +114,7 @@ _ON_DEMAND = ("cuda", "dask", "mpi", "special", "tf")  # modules that load when 
 
 
 if _TYPE_CHECKING:  # type checkers do not see what loads on demand
-    from . import cuda, dask, mpi, special, tf  # noqa: F401
+    from vastmax import cuda, dask, mpi, special, tf  # noqa: F401
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import F64
-from ._rows import Rows
+from ._operands import arrays
+from ._operands.arrays import F64
+from ._operands.rows import Rows
 from .streaming import LogSumExp
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Axis
+    from ._operands.arrays import Array, Axis
 
     class Mergeable(Protocol):
         """What a shard tells, and how another one joins in."""
@@ -86,16 +86,16 @@ def seen(shard: Array, axis: int, ids: Array, start: int, dtype: np.dtype[Any]) 
     target = np.zeros(ids.shape)
     if mine.any():
         logits = np.take_along_axis(rows, np.where(mine, at, 0)[..., None], -1)[..., 0]
-        target[mine] = _arrays.dense(logits[mine], F64)
+        target[mine] = arrays.dense(logits[mine], F64)
     return Seen(ids, state_of(shard, axis, dtype), target)
 
 
 def log_probabilities(shard: ArrayLike, state: LogSumExp, axis: Axis) -> Array:
     """Return a shard's part of the log_softmax of all shards, whose normaliser is `state`."""
-    x = _arrays.floats("log_softmax", "x", shard)
+    x = arrays.floats("log_softmax", "x", shard)
     kept = Rows("log_softmax", x.shape, axis).kept
     largest, log = (part.reshape(kept) for part in state.parts())
-    y = _arrays.like(x)
+    y = arrays.like(x)
     with (
         np.errstate(all="ignore"),
         np.nditer(

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from . import _call
 from ._docstrings import filled
+from ._ops import elementwise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Reduced
+    from ._operands.arrays import Array, Reduced
 
 
 @overload
@@ -103,6 +103,6 @@ def binary_cross_entropy_with_logits(
     >>> grad
     array([ 0.125, -0.125, -0.125,  0.125], dtype=float32)
     """
-    return _call.elementwise_loss(
+    return elementwise.elementwise_loss(
         "binary_cross_entropy_with_logits", input, target, weight, pos_weight, reduction, return_grad
     )

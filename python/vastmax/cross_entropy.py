@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from . import _losses
 from ._docstrings import filled
-from ._results import CrossEntropyResult
+from ._ops import losses
+from ._ops.results import CrossEntropyResult
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Reduced
-    from ._targets import TargetLike
+    from ._operands.arrays import Array, Reduced
+    from ._operands.targets import TargetLike
 
 __all__ = ["CrossEntropyResult", "cross_entropy", "cross_entropy_with_grad"]
 
@@ -129,7 +129,7 @@ def cross_entropy(
     >>> vastmax.cross_entropy(logits[:1], (np.array([[1, 2]]), np.array([[0.75, 0.25]])))
     np.float32(1.3862944)
     """
-    result = _losses.cross_entropy(
+    result = losses.cross_entropy(
         "cross_entropy",
         logits,
         target,
@@ -212,7 +212,7 @@ def cross_entropy_with_grad(
     >>> logits
     array([[-2.0611537e-09,  2.0611537e-09]], dtype=float32)
     """
-    return _losses.cross_entropy(
+    return losses.cross_entropy(
         "cross_entropy_with_grad",
         logits,
         target,

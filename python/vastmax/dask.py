@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _arrays, _reduction, _shards, _targets
-from ._arrays import F64
+from . import _shards
 from ._docstrings import filled
-from ._largest import largest
-from ._numbers import whole
-from ._rows import Rows
+from ._operands import arrays, targets
+from ._operands.arrays import F64
+from ._operands.numbers import whole
+from ._operands.reduction import check_reduction, quotient
+from ._operands.rows import Rows
+from ._ops.largest import largest
 from .errors import message
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Axis
-    from ._largest import Largest
+    from ._operands.arrays import Array, Axis
+    from ._ops.largest import Largest
     from ._shards import Seen
     from .streaming import LogSumExp
 
@@ -188,7 +190,7 @@ def cross_entropy(x: DaskArray, target: DaskArray | ArrayLike, *, axis: int = -1
     array([4.24835426e-18, 6.93147181e-01])
     """
     op = "dask.cross_entropy"
-    _reduction.check(op, reduction)
+    check_reduction(op, reduction)
     logits = _along_one(op, x, axis)
     ids = logits.ids(target)
     losses = logits.reduced(logits.seen(ids), _losses, F64)
@@ -258,8 +260,8 @@ class _Logits:
         if not isinstance(x, da.Array):
             accepted = "a Dask array, which dask.array.from_array makes"
             raise TypeError(message(op, "x", f"is a {type(x).__name__}", accepted))
-        self.dtype = _arrays.computed_dtype(op, "x", x.dtype)
-        self.reduction_dtype = _arrays.reduction_dtype(self.dtype)
+        self.dtype = arrays.computed_dtype(op, "x", x.dtype)
+        self.reduction_dtype = arrays.reduction_dtype(self.dtype)
         rows = Rows(op, x.shape, axis)
         self.axes, self._row_shape = rows.axes, rows.result
         self._every = tuple(range(x.ndim))
@@ -282,9 +284,9 @@ class _Logits:
         """Check targets, those of a Dask array when they are computed, and cut them like the rows."""
         op, classes, chunks = self._op, self.classes, tuple(self._x.chunks[i] for i in self._row_axes)
         if not isinstance(target, self._da.Array):
-            ids = _targets.class_ids(op, "target", target, self._row_shape, classes, _shards.IGNORE_INDEX)
+            ids = targets.class_ids(op, "target", target, self._row_shape, classes, _shards.IGNORE_INDEX)
             return self._da.from_array(ids, chunks=chunks)
-        _targets.check_kind(op, "target", target.dtype, target.shape, self._row_shape)
+        targets.check_kind(op, "target", target.dtype, target.shape, self._row_shape)
         meta = np.empty((0,) * target.ndim, _INT64)
         return target.rechunk(chunks).map_blocks(partial(_checked, op, classes), dtype=_INT64, meta=meta)
 
@@ -410,8 +412,8 @@ def _classes(axis: int, best: Largest) -> Array:
 
 def _checked(op: str, classes: int, ids: Array, block_info: Any = None) -> Array:  # noqa: ANN401
     first = tuple(start for start, _ in block_info[0]["array-location"])
-    return _targets.in_range(op, "target", ids, classes, _shards.IGNORE_INDEX, first=first)
+    return targets.in_range(op, "target", ids, classes, _shards.IGNORE_INDEX, first=first)
 
 
 def _quotient(dtype: np.dtype[Any], losses: Array, count: Array | int = 1) -> Array:
-    return np.asarray(_reduction.quotient(losses, count, dtype))
+    return np.asarray(quotient(losses, count, dtype))

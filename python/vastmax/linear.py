@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _row_loss
 from ._docstrings import filled
-from ._head.gradients import Gradients
-from ._head.layer import Head
-from ._head.reader import read_all
-from ._head.top import top_k
-from ._numbers import whole
-from ._row_loss import RowLoss
-from ._targets import class_ids
+from ._operands import arrays
+from ._operands.numbers import whole
+from ._operands.targets import class_ids
+from ._ops.linear import row_loss
+from ._ops.linear.gradients import Gradients
+from ._ops.linear.layer import Head
+from ._ops.linear.reader import read_all
+from ._ops.linear.row_loss import RowLoss
+from ._ops.linear.top_k import top_k
 from .errors import message
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from ._arrays import Array, Reduced
+    from ._operands.arrays import Array, Reduced
 
     F64 = NDArray[np.float64]
 
@@ -89,17 +90,17 @@ def linear_cross_entropy(
     np.float32(1.4048325)
     """
     op = "linear_cross_entropy"
-    ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
+    ignore = row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
     ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
     kept = ids != ignore
-    weights = _row_loss.class_weight(op, weight, head.classes)
+    weights = row_loss.class_weight(op, weight, head.classes)
     head.ready()
     rows = np.flatnonzero(kept)
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         losses, found = read_all(head, rows, loss, progress)
-        result = _result(head, _row_loss.reduce(losses, kept, loss.own, reduction))
+        result = _result(head, row_loss.reduce(losses, kept, loss.own, reduction))
         if not return_lse:
             return result
         ignored = np.flatnonzero(~kept)
@@ -164,17 +165,17 @@ def linear_cross_entropy_with_grad(
     array([-0.29769516,  0.07442379,  0.        ], dtype=float32)
     """
     op = "linear_cross_entropy_with_grad"
-    ignore = _row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
+    ignore = row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
     ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
     kept = ids != ignore
-    weights = _row_loss.class_weight(op, weight, head.classes)
+    weights = row_loss.class_weight(op, weight, head.classes)
     outer = _outer(op, grad_output, head.shape, reduction)
     head.ready()
     rows = np.flatnonzero(kept)
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
-        slope = _row_loss.slope(loss.own, reduction)
+        slope = row_loss.slope(loss.own, reduction)
         sloping = slice(len(rows) if slope else 0)  # the mean over no weight has the gradient 0
         grads = Gradients(head, rows[sloping], loss.of(sloping), outer[kept][sloping] * slope)
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
@@ -184,7 +185,7 @@ def linear_cross_entropy_with_grad(
             losses[batch], lse[rows[batch]] = grads.add(batch, progress)
         ignored = np.flatnonzero(~kept)
         lse[ignored] = read_all(head, ignored, None, progress)[1]
-        total = _row_loss.reduce(losses, kept, loss.own, reduction)
+        total = row_loss.reduce(losses, kept, loss.own, reduction)
         return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
 
 
@@ -282,7 +283,7 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
     """Check the gradient of the loss, and return one number a row."""
     if grad_output is None:
         return np.ones(prod(shape))
-    given = _arrays.floats(op, "grad_output", grad_output)
+    given = arrays.floats(op, "grad_output", grad_output)
     of_loss = shape if reduction == "none" else ()
     if given.shape not in (of_loss, ()):
         raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"{of_loss}, the shape of the loss"))
@@ -292,4 +293,4 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
 def _result(head: Head, value: F64 | np.floating[Any]) -> Reduced:
     """Round to the dtype of results; one number a row takes the shape of the rows."""
     rounded = np.asarray(value).astype(head.kind)
-    return _arrays.unwrap(rounded.reshape(head.shape) if rounded.ndim else rounded, None)
+    return arrays.unwrap(rounded.reshape(head.shape) if rounded.ndim else rounded, None)

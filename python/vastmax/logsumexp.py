@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from . import _call, _config
 from ._core import logsumexp_plain
 from ._docstrings import filled
+from ._ops import normalizers
+from ._runtime import config
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis, Reduced
+    from ._operands.arrays import Array, Axis, Reduced
 
 _LAST = -1
 
@@ -147,12 +148,12 @@ def logsumexp(
         and where is None
         and out is None
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := logsumexp_plain(a, axis is None)) is not None
     ):
         return plain
-    return _call.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
+    return normalizers.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
 
 
 @filled
@@ -199,4 +200,4 @@ def logsumexp_backward(
     >>> vastmax.logsumexp_backward(1.0, [2.0, 2.0, float("-inf")])
     array([0.5, 0.5, 0. ])
     """
-    return _call.norm_grad("logsumexp_backward", grad_output, a, axis, temperature, where, out)
+    return normalizers.norm_grad("logsumexp_backward", grad_output, a, axis, temperature, where, out)

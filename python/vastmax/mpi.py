@@ -14,10 +14,11 @@ from zlib import crc32
 
 import numpy as np
 
-from . import _arrays, _shards, _targets
-from ._arrays import F64
+from . import _shards
 from ._docstrings import filled
-from ._numbers import whole
+from ._operands import arrays, targets
+from ._operands.arrays import F64
+from ._operands.numbers import whole
 from ._shards import Seen
 from .errors import message
 from .streaming import LogSumExp
@@ -25,7 +26,7 @@ from .streaming import LogSumExp
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Reduced
+    from ._operands.arrays import Array, Reduced
 
     Communicator: TypeAlias = Any
 
@@ -147,7 +148,7 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
     np.float64(4.248354255291589e-18)
     """
     exchange = _Exchange("mpi.cross_entropy", shard, comm, target, vocab_start)
-    return _arrays.unwrap(_arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
+    return arrays.unwrap(arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
 
 
 class _Header(NamedTuple):
@@ -181,29 +182,29 @@ class _Exchange:
         self._op = op
         header = _FAILED
         try:
-            self.shard = _arrays.as_given(op, "shard", shard)
+            self.shard = arrays.as_given(op, "shard", shard)
             header, mine = self._tell(target, start)
         finally:  # whatever is raised, an interrupt too
             headers = [_Header(*numbers) for numbers in _gathered(comm, np.array(header, F64))]
         self._agree(headers)
         if target is not None:
-            _targets.in_range(op, "target", self._target, self._all_classes(headers), _shards.IGNORE_INDEX)
+            targets.in_range(op, "target", self._target, self._all_classes(headers), _shards.IGNORE_INDEX)
         self.seen = _shards.merged(_seen_by_all(comm, mine))
 
     def _tell(self, target: ArrayLike | None, start: int) -> tuple[_Header, Seen]:
         op, shard = self._op, self.shard
         if shard.ndim == 0:
             raise ValueError(message(op, "shard", "is a scalar", "an array with the classes along its last axis"))
-        dtype = _arrays.computed_dtype(op, "shard", shard.dtype)
+        dtype = arrays.computed_dtype(op, "shard", shard.dtype)
         rows = shard.shape[:-1]
         if target is None:
             self._target = np.full(rows, _shards.IGNORE_INDEX)
         else:
-            self._target = _targets.integers(op, "target", target, rows)
+            self._target = targets.integers(op, "target", target, rows)
             start = _first_class(op, start)
         ids = self._target.astype(np.int64)
         same_ids = crc32(self._target.astype(F64).tobytes(), crc32(ids.tobytes()))  # of 64 bits, with and without sign
-        told = _shards.seen(shard, -1, ids, start, _arrays.reduction_dtype(dtype))
+        told = _shards.seen(shard, -1, ids, start, arrays.reduction_dtype(dtype))
         sums = (crc32(op.encode()), crc32(dtype.name.encode()), crc32(repr(rows).encode()), same_ids)
         return _Header(1, *sums, start, shard.shape[-1]), told
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _losses
 from ._docstrings import filled
-from ._results import SoftmaxStats
+from ._ops import row_statistics
+from ._ops.results import SoftmaxStats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Reduced
+    from ._operands.arrays import Reduced
 
 __all__ = ["SoftmaxStats", "entropy", "kl_divergence", "selective_log_softmax", "softmax_stats"]
 
@@ -68,7 +68,7 @@ def softmax_stats(
     >>> stats.entropy
     array([0.7906026], dtype=float32)
     """
-    return _losses.softmax_stats(logits, target, axis, top_n, temperature)
+    return row_statistics.softmax_stats(logits, target, axis, top_n, temperature)
 
 
 @filled
@@ -103,7 +103,7 @@ def entropy(logits: ArrayLike, axis: int = -1, *, temperature: ArrayLike | None 
     >>> vastmax.entropy([0.0, 0.0, float("-inf")])
     np.float64(0.6931471805599453)
     """
-    return _losses.entropy(logits, axis, temperature)
+    return row_statistics.entropy(logits, axis, temperature)
 
 
 @filled
@@ -145,7 +145,7 @@ def selective_log_softmax(
     >>> vastmax.selective_log_softmax([[7.0, 7.0]], [1])
     array([-0.69314718])
     """
-    return _losses.selective_log_softmax(logits, index, axis, temperature)
+    return row_statistics.selective_log_softmax(logits, index, axis, temperature)
 
 
 @filled
@@ -182,4 +182,4 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int = -1) -> R
     >>> vastmax.kl_divergence([0.0, float("-inf")], [0.0, 0.0])
     np.float64(0.6931471805599453)
     """
-    return _losses.kl_divergence(p_logits, q_logits, axis)
+    return row_statistics.kl_divergence(p_logits, q_logits, axis)

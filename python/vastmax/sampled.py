@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _sampled
 from ._docstrings import filled
-from ._results import SampledSoftmaxResult
-from ._sampled_operands import Kind, Options
+from ._ops.results import SampledSoftmaxResult
+from ._ops.sampled import loss
+from ._ops.sampled.options import Kind, Options
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._seeds import Seed
+    from ._operands.seeds import Seed
     from .samplers import Sampler
 
 __all__ = ["SampledSoftmaxResult", "nce_loss", "sampled_softmax"]
@@ -96,9 +96,7 @@ def sampled_softmax(
     """
     options = Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
     kind = Kind.REFINED if correction == "refined" else Kind.SOFTMAX
-    return _sampled.run(
-        "sampled_softmax", kind, input, weight, target, bias, temperature, grad_output, correction, options
-    )
+    return loss.run("sampled_softmax", kind, input, weight, target, bias, temperature, grad_output, correction, options)
 
 
 @filled
@@ -160,4 +158,4 @@ def nce_loss(
     array([5.])
     """
     options = Options(sampler, num_sampled, share, unique, exclude_targets, seed, step, row_offset, need_grad)
-    return _sampled.run("nce_loss", Kind.NCE, input, weight, target, bias, temperature, grad_output, "none", options)
+    return loss.run("nce_loss", Kind.NCE, input, weight, target, bias, temperature, grad_output, "none", options)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _arrays, _config, _core, _seeds, _targets
-from ._numbers import real, whole
+from . import _core
+from ._operands import arrays, seeds, targets
+from ._operands.numbers import real, whole
+from ._runtime import config
 from .errors import message
 
 if TYPE_CHECKING:
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from ._arrays import Array, Reduced
-    from ._class_table import Targets
-    from ._seeds import Seed
+    from ._operands.arrays import Array, Reduced
+    from ._operands.class_table import Targets
+    from ._operands.seeds import Seed
 
 __all__ = ["AllSampler", "LogUniformSampler", "MixtureSampler", "PresetSampler", "UniformSampler", "UnigramSampler"]
 
@@ -112,7 +114,7 @@ class Sampler:
         IndexError
             If a class is out of range.
         """
-        return _arrays.unwrap(self._checked_log_q("log_prob", ids), None)
+        return arrays.unwrap(self._checked_log_q("log_prob", ids), None)
 
     @_silent
     def expected_count(self, ids: ArrayLike, size: int, unique: bool = False) -> Reduced:
@@ -146,12 +148,12 @@ class Sampler:
         op = f"{type(self).__name__}.expected_count"
         n = self._checked_size(op, size, unique)
         log_q = self._checked_log_q("expected_count", ids)
-        return _arrays.unwrap(np.exp(log_inclusion(log_q, self._time(n))) if unique else n * np.exp(log_q), None)
+        return arrays.unwrap(np.exp(log_inclusion(log_q, self._time(n))) if unique else n * np.exp(log_q), None)
 
     def _checked_log_q(self, method: str, ids: ArrayLike) -> Array:
         op = f"{type(self).__name__}.{method}"
-        given = _arrays.as_given(op, "ids", ids)
-        return self._log_q(_targets.class_ids(op, "ids", ids, given.shape, self.classes or _ANY))
+        given = arrays.as_given(op, "ids", ids)
+        return self._log_q(targets.class_ids(op, "ids", ids, given.shape, self.classes or _ANY))
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
         raise NotImplementedError
@@ -187,7 +189,7 @@ class Law(Sampler):
         return type(self), (self.classes,)
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
-        n = _seeds.draws(op, argument, size)
+        n = seeds.draws(op, argument, size)
         if unique and n > self._drawable():
             accepted = f"0 to {self._drawable()}, the classes that can be drawn, without replacement"
             raise ValueError(message(op, argument, f"is {n}", accepted))
@@ -195,7 +197,7 @@ class Law(Sampler):
 
     def _draw(self, op: str, size: int, seed: Seed, step: int, unique: bool) -> Drawn:
         n = self._checked_size(op, size, unique)
-        at, key, options = _seeds.step(op, step), _seeds.key(op, seed), _config.current()
+        at, key, options = seeds.step(op, step), seeds.key(op, seed), config.current()
         if not unique:
             ids = _core.draw_rows(self._native, key, at, 0, 1, n, options.threads, options.isa)[0]
             return Drawn(ids, self._log_q(ids), True, None)
@@ -203,7 +205,7 @@ class Law(Sampler):
         return Drawn(ids, log_inclusion(self._log_q(ids), arrival), False, arrival)
 
     def _log_q(self, ids: Array) -> NDArray[np.float64]:
-        options = _config.current()
+        options = config.current()
         log_q = np.empty(ids.shape, np.float64)
         _core.log_prob(self._native, ids, log_q, options.threads, options.isa)
         return log_q
@@ -258,7 +260,7 @@ class Law(Sampler):
 
 def checked_counts(op: str, argument: str, value: ArrayLike) -> Array:
     """Check how often classes were counted."""
-    counts = _arrays.floats(op, argument, value)
+    counts = arrays.floats(op, argument, value)
     if counts.ndim != 1 or not 0 < counts.size < 1 << 32:
         raise ValueError(message(op, argument, f"has shape {counts.shape}", "(V,) with 1 <= V < 2**32"))
     for first in range(0, counts.size, _PIECE):
@@ -444,7 +446,7 @@ class MixtureSampler(Law):
         if not parts or len({part.classes for part in parts}) > 1:
             given = f"has samplers of {[part.classes for part in parts]} classes"
             raise ValueError(message(op, "samplers", given, "one sampler or more, all of the same number of classes"))
-        share = _arrays.floats(op, "weights", weights).astype(np.float64)
+        share = arrays.floats(op, "weights", weights).astype(np.float64)
         if share.shape != (len(parts),):
             raise ValueError(message(op, "weights", f"has shape {share.shape}", f"a number a sampler, {(len(parts),)}"))
         if not ((share > 0) & (share < inf)).all():
@@ -545,10 +547,10 @@ class PresetSampler(Sampler):
 
     def __init__(self, ids: ArrayLike, log_q: ArrayLike, target_log_q: ArrayLike | None = None) -> None:
         op = "PresetSampler"
-        given = _arrays.as_given(op, "ids", ids)
+        given = arrays.as_given(op, "ids", ids)
         if given.ndim != 1:
             raise ValueError(message(op, "ids", f"has shape {given.shape}", "one axis"))
-        self._ids = _targets.class_ids(op, "ids", ids, given.shape, _ANY).copy()
+        self._ids = targets.class_ids(op, "ids", ids, given.shape, _ANY).copy()
         self._log = self._logs(op, "log_q", log_q)
         if self._log.shape != self._ids.shape:
             raise ValueError(message(op, "log_q", f"has shape {self._log.shape}", f"that of ids, {self._ids.shape}"))
@@ -565,7 +567,7 @@ class PresetSampler(Sampler):
 
     @staticmethod
     def _logs(op: str, argument: str, value: ArrayLike) -> NDArray[np.float64]:
-        logs = _arrays.floats(op, argument, value).astype(np.float64)
+        logs = arrays.floats(op, argument, value).astype(np.float64)
         if not (logs <= 0).all():
             raise ValueError(message(op, argument, f"is {logs[~(logs <= 0)].flat[0]}", "logarithms of probabilities"))
         return logs
@@ -574,7 +576,7 @@ class PresetSampler(Sampler):
         return f"PresetSampler({len(self._ids)} ids)"
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
-        n = _seeds.draws(op, argument, size)
+        n = seeds.draws(op, argument, size)
         if n != len(self._ids):
             raise ValueError(message(op, argument, f"is {n}", f"{len(self._ids)}, the number of ids"))
         if unique:
@@ -587,8 +589,8 @@ class PresetSampler(Sampler):
 
     def _checked_log_q(self, method: str, ids: ArrayLike) -> Array:
         op = f"PresetSampler.{method}"
-        given = _arrays.as_given(op, "ids", ids)
-        wanted = _targets.class_ids(op, "ids", ids, given.shape, _ANY)
+        given = arrays.as_given(op, "ids", ids)
+        wanted = targets.class_ids(op, "ids", ids, given.shape, _ANY)
         unknown = wanted[~np.isin(wanted, self._ids)]
         if unknown.size:
             raise IndexError(message(op, "ids", f"has {unknown.flat[0]}", "classes among the preset ones"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from . import _sampling
 from ._docstrings import filled
+from ._ops import sampling, selection
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._arrays import Array, Reduced
-    from ._seeds import Seed
+    from ._operands.arrays import Array, Reduced
+    from ._operands.seeds import Seed
 
 __all__ = [
     "gumbel_softmax",
@@ -58,7 +58,7 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
     >>> values, indices
     (array([5., 5., 3.]), array([1, 3, 2]))
     """
-    return _sampling.top_k(x, k, axis)
+    return selection.top_k(x, k, axis)
 
 
 @filled
@@ -90,7 +90,7 @@ def top_k_mask_logits(logits: ArrayLike, k: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.top_k_mask_logits([1.0, 5.0, 3.0, 5.0], 3)
     array([-inf,   5.,   3.,   5.])
     """
-    return _sampling.mask("top_k_mask_logits", logits, axis, k=k)
+    return selection.mask("top_k_mask_logits", logits, axis, k=k)
 
 
 @filled
@@ -128,7 +128,7 @@ def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.top_p_mask_logits([0.0, 3.0, 2.0, -1.0], 0.9)
     array([-inf,   3.,   2., -inf])
     """
-    return _sampling.mask("top_p_mask_logits", logits, axis, top_p=p)
+    return selection.mask("top_p_mask_logits", logits, axis, top_p=p)
 
 
 @filled
@@ -162,7 +162,7 @@ def min_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     >>> vastmax.min_p_mask_logits([0.0, 3.0, 2.0, -1.0], 0.1)
     array([-inf,   3.,   2., -inf])
     """
-    return _sampling.mask("min_p_mask_logits", logits, axis, min_p=p)
+    return selection.mask("min_p_mask_logits", logits, axis, min_p=p)
 
 
 @overload
@@ -287,7 +287,7 @@ def sample(
     >>> vastmax.sample([[0.0, 5.0, 5.0], [np.nan, 0.0, 0.0]], temperature=0, return_valid=True)
     (array([ 1, -1]), array([ True, False]))
     """
-    return _sampling.sample(
+    return sampling.sample(
         logits,
         size,
         axis,
@@ -352,4 +352,4 @@ def gumbel_softmax(
     >>> vastmax.gumbel_softmax([[0.0, 1.0, 2.0]], hard=True, seed=1)
     array([[0., 0., 1.]])
     """
-    return _sampling.gumbel_softmax(logits, tau, hard, axis, seed)
+    return sampling.gumbel_softmax(logits, tau, hard, axis, seed)

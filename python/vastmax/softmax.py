@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _call, _config
 from ._core import log_softmax_plain, softmax_plain
 from ._docstrings import filled
+from ._ops import normalizers
+from ._runtime import config
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis
+    from ._operands.arrays import Array, Axis
 
 _LAST = -1
 
@@ -69,12 +70,12 @@ def softmax(
         and temperature is None
         and where is None
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := softmax_plain(x, out)) is not None
     ):
         return plain
-    return _call.norm_map("softmax", x, axis, temperature, where, out, dtype)
+    return normalizers.norm_map("softmax", x, axis, temperature, where, out, dtype)
 
 
 @filled
@@ -124,12 +125,12 @@ def log_softmax(
         and temperature is None
         and where is None
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := log_softmax_plain(x, out)) is not None
     ):
         return plain
-    return _call.norm_map("log_softmax", x, axis, temperature, where, out, dtype)
+    return normalizers.norm_map("log_softmax", x, axis, temperature, where, out, dtype)
 
 
 @filled
@@ -168,7 +169,7 @@ def softmax_backward(
     >>> vastmax.softmax_backward([1.0, 0.0], [0.5, 0.5])
     array([ 0.25, -0.25])
     """
-    return _call.row_grad("softmax_backward", grad_output, output, axis, temperature, out)
+    return normalizers.row_grad("softmax_backward", grad_output, output, axis, temperature, out)
 
 
 @filled
@@ -208,4 +209,4 @@ def log_softmax_backward(
     >>> vastmax.log_softmax_backward([1.0, 0.0], vastmax.log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    return _call.row_grad("log_softmax_backward", grad_output, output, axis, temperature, out)
+    return normalizers.row_grad("log_softmax_backward", grad_output, output, axis, temperature, out)

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, SupportsFloat
 
-from . import _call, _config
 from ._core import log_sigmoid_plain, sigmoid_plain, softplus_plain
 from ._docstrings import filled
+from ._ops import elementwise
+from ._runtime import config
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array
+    from ._operands.arrays import Array
 
 _ONE = 1.0
 
@@ -54,12 +55,12 @@ def softplus(
     if (
         beta is _ONE
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := softplus_plain(x, out)) is not None
     ):
         return plain
-    return _call.elementwise("softplus", x, out, dtype, beta)
+    return elementwise.elementwise("softplus", x, out, dtype, beta)
 
 
 @filled
@@ -87,12 +88,12 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | None =
     if (
         out is None
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := sigmoid_plain(x, out)) is not None
     ):
         return plain
-    return _call.elementwise("sigmoid", x, out, dtype)
+    return elementwise.elementwise("sigmoid", x, out, dtype)
 
 
 @filled
@@ -120,12 +121,12 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None, dtype: DTypeLike | No
     if (
         out is None
         and dtype is None
-        and _config.plain
-        and _config.scope.get() is None
+        and config.plain
+        and config.scope.get() is None
         and (plain := log_sigmoid_plain(x, out)) is not None
     ):
         return plain
-    return _call.elementwise("log_sigmoid", x, out, dtype)
+    return elementwise.elementwise("log_sigmoid", x, out, dtype)
 
 
 @filled
@@ -157,7 +158,7 @@ def softplus_backward(
     >>> vastmax.softplus_backward([1.0, 2.0], [0.0, 0.0])
     array([0.5, 1. ])
     """
-    return _call.elementwise_grad("softplus_backward", grad_output, "x", x, out, beta)
+    return elementwise.elementwise_grad("softplus_backward", grad_output, "x", x, out, beta)
 
 
 @filled
@@ -188,7 +189,7 @@ def sigmoid_backward(grad_output: ArrayLike, output: ArrayLike, *, out: Array | 
     >>> vastmax.sigmoid_backward([1.0, 4.0], [0.5, 0.5])
     array([0.25, 1.  ])
     """
-    return _call.elementwise_grad("sigmoid_backward", grad_output, "output", output, out)
+    return elementwise.elementwise_grad("sigmoid_backward", grad_output, "output", output, out)
 
 
 @filled
@@ -218,4 +219,4 @@ def log_sigmoid_backward(grad_output: ArrayLike, x: ArrayLike, *, out: Array | N
     >>> vastmax.log_sigmoid_backward([1.0, 2.0], [0.0, float("inf")])
     array([0.5, 0. ])
     """
-    return _call.elementwise_grad("log_sigmoid_backward", grad_output, "x", x, out)
+    return elementwise.elementwise_grad("log_sigmoid_backward", grad_output, "x", x, out)

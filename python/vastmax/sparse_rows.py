@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from . import _arrays, _config, _core, _targets
+from . import _core
+from ._operands import arrays, targets
+from ._runtime import config
 from .errors import message
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import coo_array
 
-    from ._arrays import Array
-    from ._class_table import Targets
+    from ._operands.arrays import Array
+    from ._operands.class_table import Targets
 
 # Summed rows that a factored gradient holds at once while it is applied: they stay in second-level cache.
 _SUMS_BYTES = 1 << 20
@@ -91,21 +93,21 @@ class _Applied:
             given = f"has shape {weight.shape}" + ("" if weight.flags.writeable else " and is read-only")
             accepted = f"writable, of shape {self.shape}, rows whose features follow each other"
             raise ValueError(message(op, "weight", given, accepted))
-        _arrays.expect_own_memory(op, "weight", weight)
+        arrays.expect_own_memory(op, "weight", weight)
         if state is not None:
-            _arrays.expect_apart(op, "state", state, "weight", weight)
-        kind = _arrays.F64 if weight.dtype == _arrays.F64 else _arrays.F32
-        options = _config.current()
+            arrays.expect_apart(op, "state", state, "weight", weight)
+        kind = arrays.F64 if weight.dtype == arrays.F64 else arrays.F32
+        options = config.current()
         parts: Iterable[tuple[Array, Array]] = self._parts()
-        if any(_arrays.share(a, to) for a in self._sources() for to in (weight, state) if to is not None):
+        if any(arrays.share(a, to) for a in self._sources() for to in (weight, state) if to is not None):
             parts = [(ids, rows.copy()) for ids, rows in parts]  # all of them, before any is written over
         for ids, rows in parts:
-            changes = _arrays.dense(rows, kind)
+            changes = arrays.dense(rows, kind)
             _core.update_rows(weight, ids, changes, lr, state, eps, options.threads, options.isa)
 
 
 def _is_table(value: object) -> bool:
-    return isinstance(value, np.ndarray) and _arrays.is_float(value.dtype) and value.dtype.isnative
+    return isinstance(value, np.ndarray) and arrays.is_float(value.dtype) and value.dtype.isnative
 
 
 def _features_adjacent(table: Array) -> bool:
@@ -146,11 +148,11 @@ class SparseRows(_Applied):
     def __post_init__(self) -> None:
         """Check what is given."""
         op = "SparseRows"
-        if getattr(self.rows, "dtype", None) not in (_arrays.F32, _arrays.F64):
+        if getattr(self.rows, "dtype", None) not in (arrays.F32, arrays.F64):
             raise TypeError(message(op, "rows", f"is {_kind(self.rows)}", "an ndarray of float32 or float64"))
         if self.rows.ndim != 2 or self.rows.shape[1] != self.shape[1]:
             raise ValueError(message(op, "rows", f"has shape {self.rows.shape}", f"(n, {self.shape[1]})"))
-        ids = _targets.class_ids(op, "ids", self.ids, self.rows.shape[:1], self.shape[0])
+        ids = targets.class_ids(op, "ids", self.ids, self.rows.shape[:1], self.shape[0])
         object.__setattr__(self, "ids", ids.copy())  # theirs may be part of a table that is updated
 
     def coalesce(self) -> SparseRows:
@@ -260,7 +262,7 @@ class Groups:
         Entry e is row ``e // width`` of `rows` times its coefficient; those past the end are of `other`: rows,
         coefficients, and the number of the row of each.
         """
-        options = _config.current()
+        options = config.current()
         sums = np.empty((last - first, rows.shape[1]), rows.dtype)
         starts = self.starts[first : last + 1]
         order = self.order[starts[0] : starts[-1]]

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _arrays, _call, _config
 from ._core import log_sigmoid_plain, sigmoid_plain
 from ._docstrings import filled
+from ._operands import arrays
+from ._ops import elementwise, normalizers
+from ._runtime import config
 from .errors import Op, message
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis, Reduced
+    from ._operands.arrays import Array, Axis, Reduced
 
     Out = Array | tuple[Array] | None
 
@@ -79,7 +81,7 @@ def logsumexp(
     >>> vastmax.special.logsumexp([1000.0, 1000.0])
     np.float64(1000.6931471805599)
     """
-    return _call.norm_reduce(_LOGSUMEXP, a, axis, b, keepdims, return_sign, None, None, None, None, narrow=True)
+    return normalizers.norm_reduce(_LOGSUMEXP, a, axis, b, keepdims, return_sign, None, None, None, None, narrow=True)
 
 
 @filled
@@ -109,7 +111,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     array([[0.25, 0.25],
            [0.25, 0.25]])
     """
-    return _call.norm_map(_SOFTMAX, x, axis, None, None, None, None)
+    return normalizers.norm_map(_SOFTMAX, x, axis, None, None, None, None)
 
 
 @filled
@@ -138,7 +140,7 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     >>> vastmax.special.log_softmax([1000.0, 0.0])
     array([    0., -1000.])
     """
-    return _call.norm_map(_LOG_SOFTMAX, x, axis, None, None, None, None)
+    return normalizers.norm_map(_LOG_SOFTMAX, x, axis, None, None, None, None)
 
 
 @filled
@@ -242,23 +244,23 @@ def _ufunc(
         (out,) = out
     if where is not True:
         return _where(op, x, out, where, dtype)
-    if dtype is None and _config.plain and _config.scope.get() is None and (found := plain(x, out)) is not None:
+    if dtype is None and config.plain and config.scope.get() is None and (found := plain(x, out)) is not None:
         return found
-    return _call.elementwise(op, x, out, dtype)
+    return elementwise.elementwise(op, x, out, dtype)
 
 
 def _where(op: Op, x: ArrayLike, out: Array | None, where: ArrayLike, dtype: DTypeLike | None) -> Array:
     """Write the elements that `where` names, and no others."""
-    if _arrays.home(x) == "cuda":
+    if arrays.home(x) == "cuda":
         raise TypeError(message(op, "where", "is given beside an array on a GPU", "NumPy arrays"))
-    values, mask = _arrays.floats(op, "x", x, dtype), _arrays.as_given(op, "where", where)
+    values, mask = arrays.floats(op, "x", x, dtype), arrays.as_given(op, "where", where)
     if mask.dtype.kind not in "biu":
         raise TypeError(message(op, "where", f"has dtype {mask.dtype}", "bool"))
-    shape = _arrays.joint_shape(op, "where", mask, "x", values.shape)
-    y = _arrays.destination(op, out, shape, values.dtype)
-    found = _call.elementwise(op, values, None, None)
+    shape = arrays.joint_shape(op, "where", mask, "x", values.shape)
+    y = arrays.destination(op, out, shape, values.dtype)
+    found = elementwise.elementwise(op, values, None, None)
     if y is None:
         y = np.zeros(shape, values.dtype)
-    (mask,) = _arrays.clear_of(y, mask)
+    mask = arrays.without_overlap(mask, y)
     np.copyto(y, found, where=mask.astype(bool, copy=False))
-    return _arrays.unwrap(y, out)
+    return arrays.unwrap(y, out)

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _arrays, _call, _config, _core, _policy, _progress
-from ._rows import Rows
-from ._states import NUMBERS, empty_states, parts_of
+from . import _core
+from ._backends import policy
+from ._backends.row_state import NUMBERS, empty_states, parts_of
+from ._backends.start import start_host_call
+from ._operands import arrays
+from ._operands.rows import Rows
+from ._runtime import config
+from ._runtime.progress import track
 from .errors import message
 
 if TYPE_CHECKING:
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike
 
-    from ._arrays import Array, Axis, Reduced
+    from ._operands.arrays import Array, Axis, Reduced
 
     Piece = tuple[slice, slice]  # of the first axis, of the classes
 
@@ -116,8 +121,8 @@ class LogSumExp:
             A state of its own.
         """
         op = "LogSumExp.from_states"
-        numbers = _arrays.as_given(op, "states", states)
-        if numbers.dtype != _arrays.F64 or numbers.shape[-1:] != (NUMBERS,):
+        numbers = arrays.as_given(op, "states", states)
+        if numbers.dtype != arrays.F64 or numbers.shape[-1:] != (NUMBERS,):
             given = f"has dtype {numbers.dtype} and shape {numbers.shape}"
             raise ValueError(message(op, "states", given, f"float64 of shape (..., {NUMBERS})"))
         if not (np.abs(numbers[..., _REFERENCE]) <= _MOST).all():  # C++ makes an int of it
@@ -131,7 +136,7 @@ class LogSumExp:
         """Logsumexp of what was seen so far."""
         largest, log = self.parts()
         with np.errstate(all="ignore"):  # NaN; a float64 sum that float32 cannot hold
-            return _arrays.unwrap(np.asarray(largest + log).astype(self._dtype), None)
+            return arrays.unwrap(np.asarray(largest + log).astype(self._dtype), None)
 
     def update(self, chunk: ArrayLike, axis: Axis = -1, *, progress: bool = False) -> Self:
         """Take in more logits of every row.
@@ -153,8 +158,8 @@ class LogSumExp:
         op = "LogSumExp.update"
         rows, logits, rest = self._open(op, "logsumexp", chunk, axis)
         states = self._states.copy()
-        for some, classes in _progress.track(_pieces(logits), "logsumexp", progress):
-            piece = _arrays.floats(op, "chunk", _part(logits, some, classes))
+        for some, classes in track(_pieces(logits), "logsumexp", progress):
+            piece = arrays.floats(op, "chunk", _part(logits, some, classes))
             _core.logsumexp_update(piece, states[some] if rows.result else states, *rest)
         self._states = states
         return self
@@ -177,7 +182,7 @@ class LogSumExp:
         if other._shape != self._shape:
             raise ValueError(message("LogSumExp.merge", "other", f"has shape {other._shape}", str(self._shape)))
         states = self._states.copy()
-        _core.logsumexp_merge(states, other._states, _config.current().isa)
+        _core.logsumexp_merge(states, other._states, config.current().isa)
         self._states = states
         return self
 
@@ -204,20 +209,20 @@ class LogSumExp:
         """
         op = "LogSumExp.normalize"
         rows, logits, rest = self._open(op, "softmax", chunk, axis)
-        kind = _arrays.computed_dtype(op, "chunk", logits.dtype)
-        y = _arrays.destination(op, out, rows.shape, kind)
+        kind = arrays.computed_dtype(op, "chunk", logits.dtype)
+        y = arrays.destination(op, out, rows.shape, kind)
         if y is None:
             y = np.empty(rows.shape, kind)
         else:
-            logits = _arrays.apart(logits, rows.of(y))  # each piece is read before it is written
+            logits = arrays.without_overlap(logits, rows.of(y))  # each piece is read before it is written
         target = rows.of(y)
-        for some, classes in _progress.track(_pieces(logits), "softmax", progress):
-            piece = _arrays.floats(op, "chunk", _part(logits, some, classes))
+        for some, classes in track(_pieces(logits), "softmax", progress):
+            piece = arrays.floats(op, "chunk", _part(logits, some, classes))
             states = self._states[some] if rows.result else self._states
             _core.normalize(piece, states, None, _part(target, some, classes), *rest)
         if rows.merging and not np.may_share_memory(target, y):
             rows.put_back(target, y)
-        return _arrays.unwrap(y, out)
+        return arrays.unwrap(y, out)
 
     def parts(self) -> tuple[Array, Array]:
         """Return the largest logit and the logarithm that is added to it, in float64: their sum is the value."""
@@ -233,16 +238,16 @@ class LogSumExp:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self._shape}, dtype={self._dtype})"
 
-    def _open(self, op: str, like: str, chunk: ArrayLike, axis: Axis) -> tuple[Rows, Array, _call.Rest]:
+    def _open(self, op: str, like: str, chunk: ArrayLike, axis: Axis) -> tuple[Rows, Array, tuple[int, int]]:
         """Check a chunk in full, and return its rows with the classes last."""
-        rest_of = _call.on_cpu(op, chunk)
-        logits = _arrays.as_given(op, "chunk", chunk)
-        kind = _arrays.computed_dtype(op, "chunk", logits.dtype)
+        call = start_host_call(op, chunk)
+        logits = arrays.as_given(op, "chunk", chunk)
+        kind = arrays.computed_dtype(op, "chunk", logits.dtype)
         rows = Rows(op, logits.shape, axis)
         if rows.result != self._shape:
             accepted = f"{self._shape} and an axis of classes"
             raise ValueError(message(op, "chunk", f"has rows of shape {rows.result}", accepted))
-        return rows, rows.of(logits), rest_of(like, rows.count, rows.classes, kind)
+        return rows, rows.of(logits), call.plan_on_cpu(like, rows.count, rows.classes, kind)
 
 
 def _part(rows: Array, some: slice, classes: slice) -> Array:
@@ -251,16 +256,16 @@ def _part(rows: Array, some: slice, classes: slice) -> Array:
 
 def _pieces(rows: Array) -> list[Piece]:
     """Cut rows into pieces of bounded size, in the order of memory, at multiples of every block."""
-    shape, most = rows.shape, _policy.PIECE
-    if not (_arrays.is_float(rows.dtype) and rows.dtype.isnative):
-        most = min(most, _policy.CONVERTED_BYTES // _arrays.F64.itemsize)
+    shape, most = rows.shape, policy.PIECE
+    if not (arrays.is_float(rows.dtype) and rows.dtype.isnative):
+        most = min(most, policy.CONVERTED_BYTES // arrays.F64.itemsize)
     if rows.size <= most:
         return [(_EVERYTHING, _EVERYTHING)] if rows.size else []
     by_row = rows.ndim > 1 and abs(rows.strides[0]) >= abs(rows.strides[-1])
     each = prod(shape[1:]) if by_row else rows.size
     if each <= most:
         return [(some, _EVERYTHING) for some in _cut(shape[0], most // each)]
-    width = max(1, most // (each // shape[-1]) // _policy.BLOCK) * _policy.BLOCK
+    width = max(1, most // (each // shape[-1]) // policy.BLOCK) * policy.BLOCK
     leading = _cut(shape[0], 1) if by_row else [_EVERYTHING]
     return [(some, classes) for some in leading for classes in _cut(shape[-1], width)]
 
@@ -286,6 +291,6 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
         kind = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         raise TypeError(message("LogSumExp", "dtype", f"is {dtype!r}", accepted)) from None
-    if kind not in (_arrays.F32, _arrays.F64):
+    if kind not in (arrays.F32, arrays.F64):
         raise TypeError(message("LogSumExp", "dtype", f"is {kind}", accepted))
     return kind

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from . import _arrays, _call, _draws, _losses, _seeds, _targets
+from ._backends.host import HostCall
 from ._docstrings import filled
-from ._numbers import real, whole
+from ._operands import arrays, seeds, targets
+from ._operands.numbers import real, whole
+from ._ops import elementwise, losses
+from ._ops.sampled import negatives
 from .errors import Op, called, message
 from .samplers import AllSampler, LogUniformSampler, UniformSampler, UnigramSampler, checked_counts
 
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from ._arrays import Array
-    from ._seeds import Seed
+    from ._operands.arrays import Array
+    from ._operands.seeds import Seed
     from .samplers import Sampler
 
     F64 = NDArray[np.float64]
@@ -122,7 +125,7 @@ def sampled_softmax_loss(
         shape = (rows, num_true)
         target = np.broadcast_to(np.arange(num_true), shape), np.full(shape, 1 / num_true, z.dtype)
     options = (None, -1, -100, "none", 0.0, 0.0, None, None, None, None)
-    loss = _losses.cross_entropy(op, z, target, *options, return_lse=False).loss
+    loss = losses.cross_entropy(op, z, target, *options, return_lse=False).loss
     return problem.returned(loss)
 
 
@@ -182,8 +185,8 @@ def nce_loss(
     of_labels = np.ascontiguousarray(z[:, :num_true])
     share = np.full_like(of_labels, 1 / num_true)
     bce = Op("binary_cross_entropy_with_logits", op)
-    own = cast("Array", _call.elementwise_loss(bce, of_labels, share, None, None, "none", False))
-    drawn = _call.elementwise(Op("softplus", op), z[:, num_true:], None, None)
+    own = cast("Array", elementwise.elementwise_loss(bce, of_labels, share, None, None, "none", False))
+    drawn = elementwise.elementwise(Op("softplus", op), z[:, num_true:], None, None)
     with np.errstate(all="ignore"):
         loss: Array = own.sum(axis=1, dtype=np.float64) + drawn.sum(axis=1, dtype=np.float64)
     return problem.returned(loss)
@@ -226,8 +229,8 @@ def compute_accidental_hits(
     (array([0, 1, 1], dtype=int32), array([2, 1, 3]))
     """
     op = "tf.compute_accidental_hits"
-    ids = _labels(op, "true_classes", true_classes, num_true, _arrays.as_given(op, "true_classes", true_classes), None)
-    drawn = _targets.integers(op, "sampled_candidates", sampled_candidates, (np.size(sampled_candidates),))
+    ids = _labels(op, "true_classes", true_classes, num_true, arrays.as_given(op, "true_classes", true_classes), None)
+    drawn = targets.integers(op, "sampled_candidates", sampled_candidates, (np.size(sampled_candidates),))
     rows, at = _hits(ids, drawn.astype(np.int64, copy=False))
     return AccidentalHits(rows.astype(np.int32), at, np.full(len(at), np.finfo(np.float32).min))
 
@@ -432,10 +435,10 @@ def _at_least_one(op: str, argument: str, value: object) -> int:
 def _candidates(
     op: str, sampler: Sampler, true_classes: ArrayLike, num_true: int, size: int, unique: bool, seed: Seed
 ) -> CandidateSample:
-    labels = _arrays.as_given(op, "true_classes", true_classes)
+    labels = arrays.as_given(op, "true_classes", true_classes)
     ids = _labels(op, "true_classes", true_classes, num_true, labels, sampler.classes)
     count = _count(op, sampler, size, unique)
-    sampled, true, drawn = _draw(op, sampler, ids, count, unique, _seeds.key(op, seed))
+    sampled, true, drawn = _draw(op, sampler, ids, count, unique, seeds.key(op, seed))
     with np.errstate(all="ignore"):  # counts below the smallest float32
         return CandidateSample(sampled, np.exp(true).astype(np.float32), np.exp(drawn).astype(np.float32))
 
@@ -448,7 +451,7 @@ def _count(op: str, sampler: Sampler, size: int, unique: bool) -> int:
 
 def _draw(op: str, sampler: Sampler, ids: Ids, count: int, unique: bool, key: int) -> tuple[Ids, F64, F64]:
     """Return draws, and the logarithms of how often labels and draws are expected."""
-    draws = _draws.shared(op, sampler, count, key, 0, bool(unique))
+    draws = negatives.shared(op, sampler, count, key, 0, bool(unique))
     scale = np.log(count) if draws.replaced else 0.0
     flat = sampler._log_q(ids.reshape(-1)) if not isinstance(sampler, AllSampler) else np.zeros(ids.size)
     true = draws.expected(flat, np.zeros(ids.size, np.int64)) + scale
@@ -461,8 +464,8 @@ def _labels(op: str, argument: str, value: ArrayLike, num_true: int, given: Arra
     shape = (len(given), width) if given.ndim else (0, width)
     if given.ndim == 1 and width == 1:
         value = given = given.reshape(shape)
-    ids = _targets.integers(op, argument, value, shape)
-    return ids.astype(np.int64) if classes is None else _targets.in_range(op, argument, ids, classes, row_dims=1)
+    ids = targets.integers(op, argument, value, shape)
+    return ids.astype(np.int64) if classes is None else targets.in_range(op, argument, ids, classes, row_dims=1)
 
 
 def _hits(labels: Ids, sampled: Ids) -> tuple[Ids, Ids]:
@@ -487,15 +490,15 @@ class _Rows:
     def __init__(self, op: str, argument: str, value: ArrayLike | Sequence[ArrayLike], ndim: int) -> None:
         many = isinstance(value, list | tuple) and len(value) > 0 and all(np.ndim(part) == ndim for part in value)
         parts = cast("Sequence[ArrayLike]", value) if many else [cast("ArrayLike", value)]
-        self._parts = [_arrays.as_given(op, argument, part) for part in parts]
+        self._parts = [arrays.as_given(op, argument, part) for part in parts]
         for part in self._parts:
-            _arrays.computed_dtype(op, argument, part.dtype)
+            arrays.computed_dtype(op, argument, part.dtype)
             if part.ndim != ndim or part.shape[1:] != self._parts[0].shape[1:]:
                 accepted = "(num_classes, dim)" if ndim == 2 else "(num_classes,)"
                 raise ValueError(message(op, argument, f"has shape {part.shape}", f"{accepted}, or a list of shards"))
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.classes, self.shape = int(self._ends[-1]), self._parts[0].shape[1:]
-        self.wide = any(_arrays.computed_dtype(op, argument, part.dtype) == _arrays.F64 for part in self._parts)
+        self.wide = any(arrays.computed_dtype(op, argument, part.dtype) == arrays.F64 for part in self._parts)
 
     def take(self, ids: Ids, kind: np.dtype[Any]) -> Array:
         """Read some rows, and no others."""
@@ -526,13 +529,13 @@ class _Problem:
         if self._biases.classes != rows:
             raise ValueError(message(op, "biases", f"has {self._biases.classes} classes", f"{rows}, as weights has"))
         self._classes = whole(op, "num_classes", num_classes, 1, rows, f"an int from 1 to {rows}, the rows of weights")
-        x = _arrays.floats(op, "inputs", inputs)
+        x = arrays.floats(op, "inputs", inputs)
         if x.ndim != 2 or x.shape[1:] != self._weights.shape:
             raise ValueError(message(op, "inputs", f"has shape {x.shape}", f"(rows, {self._weights.shape[0]})"))
         self.dtype = x.dtype
-        wide = x.dtype == _arrays.F64 or self._weights.wide or self._biases.wide
-        self._x = _arrays.dense(x, _arrays.F64 if wide else _arrays.F32)
-        given = _arrays.as_given(op, "labels", labels)
+        wide = x.dtype == arrays.F64 or self._weights.wide or self._biases.wide
+        self._x = arrays.dense(x, arrays.F64 if wide else arrays.F32)
+        given = arrays.as_given(op, "labels", labels)
         self._labels = _labels(op, "labels", labels, num_true, given, self._classes)
         if len(self._labels) != len(x):
             raise ValueError(message(op, "labels", f"has {len(self._labels)} rows", f"{len(x)}, as inputs has"))
@@ -548,8 +551,10 @@ class _Problem:
         x, labels, kind = self._x, self._labels, self._x.dtype
         if sampled_values is None:
             sampler = LogUniformSampler(self._classes)
-            count, key = _count(self._op, sampler, num_sampled, True), _seeds.key(self._op, seed)
+            count = _count(self._op, sampler, num_sampled, True)
+            seeds.check(self._op, seed)
             self._planned(count)
+            key = seeds.key(self._op, seed)
             sampled, true_log, sampled_log = _draw(self._op, sampler, labels, count, True, key)
         else:
             sampled, true_log, sampled_log = self._given(sampled_values)
@@ -560,9 +565,9 @@ class _Problem:
         with np.errstate(all="ignore"):
             own = self._weights.take(flat, kind).reshape(*labels.shape, x.shape[1])
             z[:, :width] = np.matmul(own, x[:, :, None])[:, :, 0]
-            z[:, :width] += self._biases.take(flat, _arrays.F64).reshape(labels.shape) - true_log
+            z[:, :width] += self._biases.take(flat, arrays.F64).reshape(labels.shape) - true_log
             np.matmul(x, self._weights.take(sampled, kind).T, out=z[:, width:])
-            z[:, width:] += (self._biases.take(sampled, _arrays.F64) - sampled_log).astype(kind)
+            z[:, width:] += (self._biases.take(sampled, arrays.F64) - sampled_log).astype(kind)
         if remove_accidental_hits:
             rows, at = _hits(labels, sampled)
             z[rows, width + at] = -np.inf
@@ -570,14 +575,14 @@ class _Problem:
 
     def returned(self, loss: Array) -> Array:
         """Return losses in the dtype of the inputs."""
-        return _arrays.cast(loss, self.dtype)
+        return arrays.cast(loss, self.dtype)
 
     def _planned(self, draws: int) -> None:
         """Stop here if the call is only to be explained."""
         kind, met = self._x.dtype, self._labels.size + draws
         how = f"{draws} draws for all rows, gathered once; matrix products on the threads of NumPy's BLAS"
         size = met * (self._x.shape[1] + 1) * kind.itemsize
-        _call.by_table(called(self._op), len(self._x), self._classes, kind, size, how)
+        HostCall(self._op).plan_on_cpu(called(self._op), len(self._x), self._classes, kind, (size, how))
 
     def _given(self, values: tuple[ArrayLike, ArrayLike, ArrayLike]) -> tuple[Ids, F64, F64]:
         """Check `sampled_values`."""
@@ -587,10 +592,10 @@ class _Problem:
         except (TypeError, ValueError):
             accepted = "(sampled_candidates, true_expected_count, sampled_expected_count)"
             raise TypeError(message(op, argument, f"is a {type(values).__name__}", accepted)) from None
-        sampled = _targets.class_ids(op, argument, ids, (np.size(ids),), self._weights.classes)
+        sampled = targets.class_ids(op, argument, ids, (np.size(ids),), self._weights.classes)
         logs = []
         for counts, shape in ((true, self._labels.shape), (drawn, sampled.shape)):
-            given = _arrays.floats(op, argument, counts)
+            given = arrays.floats(op, argument, counts)
             if given.shape != shape and not (given.ndim == 1 and (len(given), 1) == shape):
                 raise ValueError(message(op, argument, f"has expected counts of shape {given.shape}", f"{shape}"))
             if not (given > 0).all():

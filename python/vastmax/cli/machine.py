@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import vastmax
-from vastmax import _core, _tuned
+from vastmax import _core
+from vastmax._backends import tuned
 
 from .contenders import PEERS, installed
 
@@ -28,7 +29,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def described() -> dict[str, Any]:
     """Collect it."""
     return {
-        "cpu": _tuned.cpu_name(),
+        "cpu": tuned.cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": list(os.getloadavg()),
         "caches": _core.caches(),

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import vastmax
-from vastmax import _policy, _tuned, special
+from vastmax import special
+from vastmax._backends import tuned
+from vastmax._backends.kernels import KERNELS
+from vastmax._backends.policy import CLEAR_WIN
 
 from . import screen
 from .timing import Pace, compare
@@ -19,7 +22,7 @@ from .timing import Pace, compare
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vastmax._tuned import Line, Policy
+    from vastmax._backends.tuned import Line, Policy
 
     from .exact import Array
     from .screen import Screen
@@ -97,9 +100,9 @@ def run(options: argparse.Namespace) -> int:
     sizes = sorted(set(options.elements))
     steps = list(product(options.op, options.dtype, sizes))
     samples = [s for step in out.progress(steps, "measuring", len(steps)) if (s := _measured(*step)) is not None]
-    policy = _tuned.Policy(_fitted(samples))
+    policy = tuned.Policy(_fitted(samples))
     result: dict[str, Any] = {
-        "machine": _tuned.machine(),
+        "machine": tuned.machine(),
         "threads": vastmax.get_num_threads(),
         "samples": [vars(sample) for sample in samples],
         "seconds": policy.lines,
@@ -110,12 +113,12 @@ def run(options: argparse.Namespace) -> int:
     _show(out, policy, result)
     if options.dry_run:
         result["refused"] = None
-    elif reason := _tuned.unmeasurable():
+    elif reason := tuned.unmeasurable():
         result["refused"] = reason
     elif len(sizes) < 2:
         result["refused"] = "one size tells no bandwidth; accepted: two at least"
     else:
-        result["written"] = str(_tuned.written(policy, result["threads"]))
+        result["written"] = str(tuned.written(policy, result["threads"]))
     return _end(options, out, result)
 
 
@@ -168,8 +171,8 @@ def _measured(op: str, dtype: str, elements: int) -> _Sample | None:
         on("cuda")()
     except vastmax.BackendUnavailable:
         return None
-    times = compare({name: [on(name)] for name in _tuned.BACKENDS}, _PACE)
-    size = _policy.copied(op, rows, classes, x.itemsize)
+    times = compare({name: [on(name)] for name in tuned.BACKENDS}, _PACE)
+    size = KERNELS[op].copied(rows, classes, x.itemsize)
     return _Sample(op, dtype, size, times["cpu"].median, times["cuda"].median)
 
 
@@ -179,14 +182,14 @@ def _fitted(samples: Sequence[_Sample]) -> dict[str, dict[str, dict[str, Line]]]
         mine = [s for s in samples if (s.op, s.dtype) == (op, dtype)]
         sizes = [s.bytes for s in mine]
         lines.setdefault(op, {})[dtype] = {
-            name: _tuned.fitted(sizes, [getattr(s, name) for s in mine]) for name in _tuned.BACKENDS
+            name: tuned.fitted(sizes, [getattr(s, name) for s in mine]) for name in tuned.BACKENDS
         }
     return lines
 
 
 def _wins_from(policy: Policy, op: str, dtype: str) -> int | None:
     """Return the least power of two of bytes that device="auto" would send to the GPU."""
-    from vastmax._choose import wins
+    from vastmax._backends.choose import wins
 
     for nbytes in (1 << power for power in range(8, 41)):
         predicted = policy.predict(op, dtype, nbytes)
@@ -200,13 +203,13 @@ def _show(out: Screen, policy: Policy, result: dict[str, Any]) -> None:
     out.line(f"{facts['cpu']}, {result['threads']} threads; {facts['device']}, driver {facts['driver']}")
     out.text(
         "A call is modelled as a fixed cost and a bandwidth over the bytes of its arrays, for the GPU with the copies "
-        f"there and back; device='auto' takes the GPU where it should need under {_policy.CLEAR_WIN:.0%} of the time."
+        f"there and back; device='auto' takes the GPU where it should need under {CLEAR_WIN:.0%} of the time."
     )
     rows = []
     for op, by_dtype in policy.lines.items():
         for dtype, lines in by_dtype.items():
             from_here = result["wins_from"][op][dtype]
-            cells = [cell for name in _tuned.BACKENDS for cell in (_cost(lines[name]), _bandwidth(lines[name]))]
+            cells = [cell for name in tuned.BACKENDS for cell in (_cost(lines[name]), _bandwidth(lines[name]))]
             rows.append([op, dtype, *cells, "never" if from_here is None else screen.megabytes(from_here)])
     out.table(["op", "dtype", ">cpu", ">GB/s", ">gpu", ">GB/s", ">gpu from"], rows)
 

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How arrays fall into rows along an axis, and what there is one of for each row."""
+
+from __future__ import annotations
+
+from math import prod
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vastmax._operands import arrays
+from vastmax._operands.arrays import F64
+from vastmax._operands.numbers import whole
+from vastmax.errors import message
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from vastmax._operands.arrays import Array, Axis, Reduced
+
+
+class Rows:
+    """How arrays of one shape fall into rows along `axis`.
+
+    `moves`: the rows of an array are not already along its last axis. `merging`: a row spans several axes, so that `of`
+    may have to copy.
+    """
+
+    __slots__ = ("_op", "_order", "axes", "classes", "count", "kept", "merging", "moves", "result", "shape")
+
+    def __init__(self, op: str, shape: tuple[int, ...], axis: Axis) -> None:
+        self._op, self.shape = op, shape
+        self.axes: tuple[int, ...]
+        self._order: tuple[int, ...] | None
+        self.result: tuple[int, ...]
+        self.kept: tuple[int, ...]
+        if shape and type(axis) is int and axis in (-1, len(shape) - 1):  # the usual case, ten times as fast
+            self.axes, self._order = (len(shape) - 1,), None
+            self.merging = self.moves = False
+            self.result, self.classes = shape[:-1], shape[-1]
+            self.kept = (*self.result, 1)
+        else:
+            self.axes = axes = _normalised(op, axis, len(shape))
+            others = [i for i in range(len(shape)) if i not in axes]
+            order = (*others, *axes)
+            self._order = None if order == tuple(range(len(shape))) else order
+            self.merging = len(axes) > 1
+            self.moves = self._order is not None or len(axes) != 1
+            self.result = tuple([shape[i] for i in others])
+            self.classes = prod([shape[i] for i in axes])
+            self.kept = tuple([1 if i in axes else shape[i] for i in range(len(shape))])
+        self.count = prod(self.result)
+
+    def of(self, a: Array) -> Array:
+        """Return `a`, of the full shape, with its rows along the last axis. A view wherever strides allow one."""
+        moved = self.moved(a)
+        return moved if len(self.axes) == 1 else moved.reshape(*self.result, self.classes)
+
+    def moved(self, a: Array) -> Array:
+        """Return a view of `a` with the axes of a row last."""
+        return a if self._order is None else a.transpose(self._order)
+
+    def of_mask(self, mask: Array | None) -> Array | None:
+        """Return the rows of a mask, if there is one."""
+        return None if mask is None else self.of(mask)
+
+    def put_back(self, rows: Array, a: Array) -> None:
+        """Store what `of` could only copy."""
+        if not np.may_share_memory(rows, a):
+            moved = self.moved(a)
+            moved[...] = rows.reshape(moved.shape)
+
+    def temperature(self, value: ArrayLike | None) -> Array | None:
+        """Check `temperature=` and return it with one float64 per row, or None if it changes nothing."""
+        if value is None or (type(value) in (int, float) and value == 1):
+            return None
+        t = arrays.as_given(self._op, "temperature", value)
+        if t.dtype.kind not in "fiub" and not arrays.is_float(t.dtype):
+            raise TypeError(message(self._op, "temperature", f"has dtype {t.dtype}", "real numbers, finite and > 0"))
+        t = arrays.cast(t, F64)  # longdouble overflows to inf
+        good = np.isfinite(t) & (t > 0)
+        if not good.all():
+            raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
+        if t.shape == (self.count,):  # one for each row; where this broadcasts too, it means the same
+            t = t.reshape(self.kept)
+        return arrays.spread(self._op, "temperature", t, self.kept, f" or ({self.count},)").reshape(self.result)
+
+    def mask(self, where: ArrayLike | None) -> Array | None:
+        """Check `where=` and return it with the full shape."""
+        if where is None:
+            return None
+        mask = arrays.as_given(self._op, "where", where)
+        if mask.dtype != np.bool_:
+            raise TypeError(message(self._op, "where", f"has dtype {mask.dtype}", "bool"))
+        return arrays.spread(self._op, "where", mask, self.shape)
+
+    def one_each(self, argument: str, numbers: Array) -> Array:
+        """Spread numbers over the rows, dense; `axis` may be left in them with length 1."""
+        if numbers.ndim == len(self.kept):
+            numbers = arrays.spread(self._op, argument, numbers, self.kept, f" or {self.result}").reshape(self.result)
+        return np.ascontiguousarray(arrays.spread(self._op, argument, numbers, self.result, f" or {self.kept}"))
+
+    def how_many(self, argument: str, n: object, least: int, of: str) -> int:
+        """Check how many classes to return of each row of the array that users call `of`."""
+        if self.classes == 0:
+            raise ValueError(message(self._op, of, f"has shape {self.shape}", "at least one class along axis"))
+        accepted = f"an int from {least} to {self.classes}, the number of classes"
+        return whole(self._op, argument, n, least, self.classes, accepted)
+
+    def returned(self, values: Array, kind: np.dtype[Any], *more: int) -> Reduced:
+        """Shape what the core found for each row for the user."""
+        return arrays.unwrap(arrays.cast(values, kind).reshape((*self.result, *more)), None)
+
+
+def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
+    """Return the rows of `x` along one axis."""
+    try:
+        one = index(axis)
+    except TypeError:
+        accepted = f"one int, the axis of the classes of {argument}"
+        raise TypeError(message(op, "axis", f"is {axis!r}", accepted)) from None
+    return Rows(op, x.shape, one)
+
+
+def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, tuple | list) else (axis,)
+    if ndim == 0 and given in [(0,), (-1,)]:  # a scalar is a row of one, as in PyTorch
+        return ()
+    axes = set()
+    for a in given:
+        try:
+            i = index(a)
+        except TypeError:
+            raise TypeError(message(op, "axis", f"is {axis!r}", "an int, a tuple of ints, or None")) from None
+        if not -ndim <= i < ndim:
+            accepted = f"{-ndim} to {ndim - 1}" if ndim else "-1, 0, None"
+            raise np.exceptions.AxisError(i, ndim, message(op, "axis", f"is {i}", accepted))
+        if i % ndim in axes:
+            raise ValueError(message(op, "axis", f"is {axis!r}, which repeats an axis", "different axes"))
+        axes.add(i % ndim)
+    return tuple(sorted(axes))

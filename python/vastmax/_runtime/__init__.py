@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of calls, progress, and the meeting with threadpoolctl."""
