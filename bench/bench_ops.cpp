@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "testing/every_op.hpp"
+#include "cpp/testing/every_op.hpp"
 
 namespace vastmax::testing {
 namespace {

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# vastmax_core: cpp/core with baseline flags, and the kernels of every ISA.
+# vastmax_core: cpp/host with baseline flags, and the kernels of every ISA.
 
 find_package(Threads REQUIRED)
-file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/core/*.cpp)
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/host/*/*.cpp)
 add_library(vastmax_core STATIC ${sources})
 add_library(vastmax::vastmax ALIAS vastmax_core)
 set_target_properties(vastmax_core PROPERTIES OUTPUT_NAME vastmax EXPORT_NAME vastmax)
 target_compile_features(vastmax_core PUBLIC cxx_std_20)
 target_include_directories(
-  vastmax_core PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp>
+  vastmax_core PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cpp/include> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
                       $<INSTALL_INTERFACE:include>)
 target_link_libraries(vastmax_core PUBLIC Threads::Threads)
 set(built_isas "")

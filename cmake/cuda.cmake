@@ -49,9 +49,9 @@ if(backend STREQUAL "ON")
 endif()
 
 file(GLOB kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/kernels/*.cu)
-file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/core/*.cpp ${PROJECT_SOURCE_DIR}/cuda/runtime/*.cpp)
+file(GLOB host CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/host/*.cpp ${PROJECT_SOURCE_DIR}/cuda/runtime/*.cpp)
 add_library(vastmax_cuda STATIC ${kernels} ${host})
-target_include_directories(vastmax_cuda PUBLIC ${PROJECT_SOURCE_DIR}/cuda ${PROJECT_SOURCE_DIR}/cpp
+target_include_directories(vastmax_cuda PUBLIC ${PROJECT_SOURCE_DIR}
                                                ${PROJECT_SOURCE_DIR}/cpp/include)
 target_compile_definitions(vastmax_cuda PUBLIC VM_ISA=cuda)
 

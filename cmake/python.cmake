@@ -13,8 +13,7 @@ if(NOT pybind11_FOUND)
                       "or configure with -DVASTMAX_BUILD_PYTHON=OFF")
 endif()
 
-file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpp/bindings/*.cpp)
-pybind11_add_module(_core ${sources})
+pybind11_add_module(_core ${PROJECT_SOURCE_DIR}/bindings/core_module.cpp)
 target_link_libraries(_core PRIVATE vastmax_core)
 list(JOIN VASTMAX_ISAS " " isa_names)
 target_compile_definitions( # what build_config() returns
@@ -24,7 +23,7 @@ install(TARGETS _core DESTINATION vastmax COMPONENT python)
 add_custom_target(extension_modules DEPENDS _core)
 
 if(NOT VASTMAX_CUDA_BACKEND STREQUAL "OFF")
-  pybind11_add_module(_cuda ${PROJECT_SOURCE_DIR}/cuda/bindings/module.cpp)
+  pybind11_add_module(_cuda ${PROJECT_SOURCE_DIR}/bindings/cuda_module.cpp)
   target_link_libraries(_cuda PRIVATE vastmax_cuda)
   if(VASTMAX_CUDA_BACKEND STREQUAL "ON")
     set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)

@@ -3,7 +3,7 @@
 // and strides must be multiples of the item size.  Operands must stay alive until the stream has passed the call.
 #pragma once
 
-#include "runtime/stream.hpp"
+#include "cuda/runtime/stream.hpp"
 #include "vastmax/sampled.hpp"
 #include "vastmax/sampler.hpp"
 #include "vastmax/sampling.hpp"

@@ -51,7 +51,7 @@ def words(counter: Any, key: int) -> Any:
 
 
 def uniform_bits(seed: int, step: int, row: int, n: int, purpose: int = 0) -> Any:
-    """64 bits for each of n draws; `purpose` is the number of one in cpp/random.hpp."""
+    """64 bits for each of n draws; `purpose` is the number of one in cpp/math/random.hpp."""
     blocks = np.arange((n + 1) // 2)
     same = [np.full(len(blocks), v) for v in (row & 0xFFFFFFFF, row >> 32 | purpose << 16, step)]
     w = words([blocks, *same], seed)

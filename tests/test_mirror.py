@@ -237,8 +237,8 @@ def test_the_example_op_compiles(tmp_path: Path) -> None:
     with (tmp_path / "cpp/ops.def").open("a") as ops:
         ops.write(listed)
     kernel = tmp_path / "cpp/kernels/elementwise.cpp"
-    kernel.write_text(kernel.read_text().replace("#include", f'#include "ops/{EXAMPLE}.hpp"\n#include', 1))
-    options = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-DVM_ISA=scalar", "-Icpp"]
+    kernel.write_text(kernel.read_text().replace("#include", f'#include "cpp/ops/{EXAMPLE}.hpp"\n#include', 1))
+    options = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-DVM_ISA=scalar", "-I."]
     run = subprocess.run(
         ["c++", *options, "-Icpp/include", str(kernel)], cwd=tmp_path, capture_output=True, text=True, check=False
     )

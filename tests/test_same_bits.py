@@ -286,7 +286,7 @@ def test_alignment(isa: str, dtype: Any, n: int) -> None:
         assert vastmax.logsumexp(y, axis=1).tobytes() == lse, offset
 
 
-STREAMED = 4 << 20  # bytes: policy::stream_bytes in cpp/core/policy.hpp
+STREAMED = 4 << 20  # bytes: policy::stream_bytes in cpp/host/run/policy.hpp
 ROW_OPS: dict[str, Callable[..., Array]] = {
     "softmax": lambda x, g, **o: vastmax.softmax(x, **o),
     "log_softmax": lambda x, g, **o: vastmax.log_softmax(x, **o),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ops/binary_cross_entropy.hpp"
+#include "cpp/ops/binary_cross_entropy.hpp"
 
-#include "kernels/fill.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

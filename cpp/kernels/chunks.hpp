@@ -2,8 +2,8 @@
 // Random bits a few hundred at a time: plain loops, which the compiler makes vectors of.
 #pragma once
 
-#include "random.hpp"
-#include "simd/isa.hpp"
+#include "cpp/math/random.hpp"
+#include "cpp/simd/isa.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One row of a table of classes: its dot product with features, its share of a sum of rows, and its update.  The table
 // is of any dtype, everything else staged.
-#include "kernels/fill.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

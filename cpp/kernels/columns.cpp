@@ -2,12 +2,12 @@
 // Rows that lie side by side in memory (a reduction over the first axis): a lane per row, every row in the order of
 // norm.cpp, so the bits are those of the same row laid out alone.  Nothing is transposed: the accumulators of all rows
 // live in first-level cache.
-#include "kernels/fill.hpp"
-#include "kernels/norm.hpp"
-#include "kernels/terms.hpp"
-#include "ops/log_softmax.hpp"
-#include "ops/logsumexp_backward.hpp"
-#include "ops/softmax.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/kernels/norm.hpp"
+#include "cpp/kernels/terms.hpp"
+#include "cpp/ops/log_softmax.hpp"
+#include "cpp/ops/logsumexp_backward.hpp"
+#include "cpp/ops/softmax.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -162,7 +162,7 @@ void fill_columns(Kernels& k) {
 #define VM_FILL_row_grad(name, Formula)
 #define VM_FILL_unary(name, Formula)
 #define VM_FILL_binary(name, Formula)
-#include "ops.def"
+#include "cpp/ops.def"
 }
 
 }  // namespace vastmax::VM_ISA

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Classes at random, and how likely each is.  Plain loops over a few hundred draws: the compiler makes vectors of them.
-#include "alias.hpp"
-#include "kernels/chunks.hpp"
-#include "kernels/fill.hpp"
-#include "ops/log_add_exp.hpp"
-#include "ops/log_uniform.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/chunks.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/math/alias.hpp"
+#include "cpp/ops/log_add_exp.hpp"
+#include "cpp/ops/log_uniform.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

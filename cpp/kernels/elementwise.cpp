@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // One output element from one or two input elements.
-#include "kernels/fill.hpp"
-#include "ops/log_sigmoid.hpp"
-#include "ops/log_sigmoid_backward.hpp"
-#include "ops/logit.hpp"
-#include "ops/sigmoid.hpp"
-#include "ops/sigmoid_backward.hpp"
-#include "ops/softplus.hpp"
-#include "ops/softplus_backward.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/log_sigmoid.hpp"
+#include "cpp/ops/log_sigmoid_backward.hpp"
+#include "cpp/ops/logit.hpp"
+#include "cpp/ops/sigmoid.hpp"
+#include "cpp/ops/sigmoid_backward.hpp"
+#include "cpp/ops/softplus.hpp"
+#include "cpp/ops/softplus_backward.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -42,7 +42,7 @@ void fill_elementwise(Kernels& k) {
 #define VM_FILL_row_grad(name, Formula)
 #define VM_FILL_unary(name, Formula) fill_unary<Formula>(k, Op::name);
 #define VM_FILL_binary(name, Formula) fill_binary<Formula>(k, Op::name);
-#include "ops.def"
+#include "cpp/ops.def"
 }
 
 }  // namespace vastmax::VM_ISA

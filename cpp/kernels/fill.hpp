@@ -2,7 +2,7 @@
 // Each kernel file puts its functions into this instruction set's table.
 #pragma once
 
-#include "core/table.hpp"
+#include "cpp/kernels/kernel_table.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/norm.hpp"
+#include "cpp/kernels/norm.hpp"
 
-#include "kernels/fill.hpp"
-#include "kernels/norm_block.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/kernels/norm_block.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // finishes a row.
 #pragma once
 
-#include "algebra.hpp"
-#include "simd/math.hpp"
+#include "cpp/math/algebra.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // that, then the next.  Other sums over the same terms can come along.
 #pragma once
 
-#include "kernels/norm.hpp"
-#include "kernels/terms.hpp"
+#include "cpp/kernels/norm.hpp"
+#include "cpp/kernels/terms.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses of logits against a weight for each class: what the target weighs, its sum over the row, and the gradient.
-#include "kernels/fill.hpp"
-#include "ops/cross_entropy_grad.hpp"
-#include "simd/dot.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/cross_entropy_grad.hpp"
+#include "cpp/simd/dot.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The second read of a row: each logit through its formula, with what the first read found.
-#include "kernels/fill.hpp"
-#include "ops/log_softmax.hpp"
-#include "ops/logsumexp_backward.hpp"
-#include "ops/softmax.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/log_softmax.hpp"
+#include "cpp/ops/logsumexp_backward.hpp"
+#include "cpp/ops/softmax.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -31,7 +31,7 @@ void fill_norm_map(Kernels& k) {
 #define VM_FILL_row_grad(name, Formula)
 #define VM_FILL_unary(name, Formula)
 #define VM_FILL_binary(name, Formula)
-#include "ops.def"
+#include "cpp/ops.def"
 }
 
 }  // namespace vastmax::VM_ISA

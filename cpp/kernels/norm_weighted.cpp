@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sum of a block for logsumexp with weights: its largest logit of any weight, then the signed terms.
-#include "kernels/fill.hpp"
-#include "ops/logsumexp_weighted.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/logsumexp_weighted.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of the normalisers: a sum over the row, then each element with it.
-#include "kernels/fill.hpp"
-#include "ops/log_softmax_backward.hpp"
-#include "ops/softmax_backward.hpp"
-#include "simd/dot.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/log_softmax_backward.hpp"
+#include "cpp/ops/softmax_backward.hpp"
+#include "cpp/simd/dot.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -46,7 +46,7 @@ void fill_row_grad(Kernels& k) {
 #define VM_FILL_row_grad(name, Formula) fill_op<Formula>(k, Op::name);
 #define VM_FILL_unary(name, Formula)
 #define VM_FILL_binary(name, Formula)
-#include "ops.def"
+#include "cpp/ops.def"
 }
 
 }  // namespace vastmax::VM_ISA

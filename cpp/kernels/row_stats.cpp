@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What else can be told of a block while it is in cache: its part of the entropy, how many logits are as large as a
 // limit, which are, and its part of a divergence.
-#include "kernels/fill.hpp"
-#include "kernels/norm_block.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/kernels/norm_block.hpp"
 
 namespace vastmax::VM_ISA {
 

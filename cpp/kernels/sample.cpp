@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What drawing from logits asks of a block: sums of its stretches along with its own, and where in a stretch a running
 // sum passes a number; a temperature; noise.
-#include "kernels/chunks.hpp"
-#include "kernels/fill.hpp"
-#include "kernels/norm_block.hpp"
-#include "ops/gumbel.hpp"
+#include "cpp/kernels/chunks.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/kernels/norm_block.hpp"
+#include "cpp/ops/gumbel.hpp"
 
 namespace vastmax::VM_ISA {
 

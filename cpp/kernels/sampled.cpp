@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logits of one row's sampled classes: corrected, weighed against their largest, or each a yes-no question (NCE).
-#include "kernels/fill.hpp"
-#include "ops/sigmoid.hpp"
-#include "ops/softplus.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/sigmoid.hpp"
+#include "cpp/ops/softplus.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -4,8 +4,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "kernels/fill.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

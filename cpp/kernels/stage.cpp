@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stretch with strides, a mask, a temperature, a softcap or a shift, made into a plain one of the compute type: at
 // most a block at a time.
-#include "kernels/fill.hpp"
-#include "ops/quotient.hpp"
-#include "ops/softcap.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/ops/quotient.hpp"
+#include "cpp/ops/softcap.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An element-wise op without arithmetic, written past the caches: no result that streams can be had sooner.
-#include "kernels/fill.hpp"
-#include "simd/rows.hpp"
+#include "cpp/kernels/fill.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/fill.hpp"
+#include "cpp/kernels/fill.hpp"
 
 namespace vastmax::VM_ISA {
 

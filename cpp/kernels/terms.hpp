@@ -2,7 +2,7 @@
 // The terms of a block's sum and how they are added up, for rows and columns.
 #pragma once
 
-#include "simd/rows.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

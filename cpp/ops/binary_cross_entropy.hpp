@@ -5,7 +5,7 @@
 // does: a vast logit times one of them might not fit.
 #pragma once
 
-#include "ops/sigmoid.hpp"
+#include "cpp/ops/sigmoid.hpp"
 
 namespace vastmax::VM_ISA {
 

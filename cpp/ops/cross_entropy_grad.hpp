@@ -3,7 +3,7 @@
 // softcap.
 #pragma once
 
-#include "ops/softmax.hpp"
+#include "cpp/ops/softmax.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // Gumbel noise from 64 random bits.
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

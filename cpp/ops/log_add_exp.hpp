@@ -2,7 +2,7 @@
 // log(e^a + e^b), neither NaN nor +inf
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

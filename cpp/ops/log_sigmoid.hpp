@@ -2,7 +2,7 @@
 // log_sigmoid: -softplus(-x)
 #pragma once
 
-#include "ops/softplus.hpp"
+#include "cpp/ops/softplus.hpp"
 
 namespace vastmax::VM_ISA {
 

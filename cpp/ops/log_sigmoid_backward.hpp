@@ -2,7 +2,7 @@
 // log_sigmoid_backward: g sigmoid(-x)
 #pragma once
 
-#include "ops/sigmoid.hpp"
+#include "cpp/ops/sigmoid.hpp"
 
 namespace vastmax::VM_ISA {
 

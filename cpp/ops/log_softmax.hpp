@@ -2,7 +2,7 @@
 // log_softmax: (x - max) - log(sum / e^max); two terms of one sign, so nothing cancels
 #pragma once
 
-#include "ops/row.hpp"
+#include "cpp/ops/row.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // log_softmax_backward: (g - e^y sum(g)) / temperature, y = log_softmax(x) <= 0
 #pragma once
 
-#include "ops/row.hpp"
+#include "cpp/ops/row.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // q(k) = log((k + 2) / (k + 1)) / log(V + 1), by inversion.
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // logit: log(p / (1 - p)), as 2 atanh(2p - 1) near one half where the quotient would round the answer away
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

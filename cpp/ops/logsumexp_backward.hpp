@@ -2,7 +2,7 @@
 // logsumexp_backward: grad e^x / sum
 #pragma once
 
-#include "ops/softmax.hpp"
+#include "cpp/ops/softmax.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,8 +2,8 @@
 // A term of logsumexp with weights: w e^(x - max) in float64 whatever the dtype, because signed terms may cancel.
 #pragma once
 
-#include "algebra.hpp"
-#include "simd/math.hpp"
+#include "cpp/math/algebra.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

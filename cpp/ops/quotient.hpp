@@ -2,7 +2,7 @@
 // x / divisor for a float64 divisor, rounded once.
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

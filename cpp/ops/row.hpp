@@ -2,8 +2,9 @@
 // What a formula knows of its row, as vectors: one row in all lanes, or sixteen neighbouring rows, a lane each.
 #pragma once
 
-#include "core/table.hpp"
-#include "simd/math.hpp"
+#include "cpp/math/algebra.hpp"
+#include "cpp/math/bytes.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

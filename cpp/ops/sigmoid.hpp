@@ -2,7 +2,7 @@
 // sigmoid: 1 / (1 + e^-x), as e^x / (1 + e^x) for negative x
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

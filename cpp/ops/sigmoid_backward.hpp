@@ -2,7 +2,7 @@
 // sigmoid_backward: g y (1 - y), y = sigmoid(x)
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,7 +3,7 @@
 // once; in float32 it is good to 3 ULP.  `exact`: float64 logits are rounded once too.
 #pragma once
 
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // softmax: e^x / sum
 #pragma once
 
-#include "ops/row.hpp"
+#include "cpp/ops/row.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // softmax_backward: y (g - <g, y>) / temperature
 #pragma once
 
-#include "ops/row.hpp"
+#include "cpp/ops/row.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,9 @@
 // softplus: max(x, 0) + log(1 + e^(-beta |x|)) / beta, without a threshold
 #pragma once
 
-#include "simd/math.hpp"
+#include <cmath>
+
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,8 +2,8 @@
 // softplus_backward: g sigmoid(beta x)
 #pragma once
 
-#include "ops/sigmoid.hpp"
-#include "ops/softplus.hpp"
+#include "cpp/ops/sigmoid.hpp"
+#include "cpp/ops/softplus.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // Made by coefficients.py; edit that.
 #pragma once
 
-#include "simd/isa.hpp"
+#include "cpp/simd/isa.hpp"
 
 // Functions, because device code cannot name a static array of the host.
 namespace vastmax::VM_ISA {

@@ -3,7 +3,7 @@
 // carried along (Ogita, Rump and Oishi 2005, Dot2).
 #pragma once
 
-#include "simd/rows.hpp"
+#include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -27,14 +27,15 @@
 #endif
 #endif
 
-#define VM_ISA_HEADER_scalar "simd/vec_scalar.hpp"
-#define VM_ISA_HEADER_avx2 "simd/vec_avx2.hpp"
-#define VM_ISA_HEADER_avx512 "simd/vec_avx512.hpp"
-#define VM_ISA_HEADER_neon "simd/vec_neon.hpp"
-#define VM_ISA_HEADER_cuda "simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0010-one-formula-two-backends.md)
+#define VM_ISA_HEADER_scalar "cpp/simd/vec_scalar.hpp"
+#define VM_ISA_HEADER_avx2 "cpp/simd/vec_avx2.hpp"
+#define VM_ISA_HEADER_avx512 "cpp/simd/vec_avx512.hpp"
+#define VM_ISA_HEADER_neon "cpp/simd/vec_neon.hpp"
+#define VM_ISA_HEADER_cuda \
+  "cpp/simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0010-one-formula-two-backends.md)
 #define VM_CONCAT_(a, b) a##b
 #define VM_CONCAT(a, b) VM_CONCAT_(a, b)
 
 #include VM_CONCAT(VM_ISA_HEADER_, VM_ISA)
 
-#include "simd/wide.hpp"
+#include "cpp/simd/wide.hpp"

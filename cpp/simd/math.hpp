@@ -3,8 +3,8 @@
 // so all instruction sets give the same bits.
 #pragma once
 
-#include "simd/coefficients.hpp"
-#include "simd/isa.hpp"
+#include "cpp/simd/coefficients.hpp"
+#include "cpp/simd/isa.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,8 +2,8 @@
 // Loops over a contiguous stretch, with their tails.
 #pragma once
 
-#include "core/table.hpp"
-#include "simd/math.hpp"
+#include "cpp/math/bytes.hpp"
+#include "cpp/simd/math.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -4,7 +4,7 @@
 
 #include <arm_neon.h>
 
-#include "simd/isa.hpp"
+#include "cpp/simd/isa.hpp"
 
 #define VM_UNROLL_PIECES _Pragma("GCC unroll 16")
 

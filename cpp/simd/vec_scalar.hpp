@@ -3,7 +3,7 @@
 // machine has no FMA, so the bits agree with the other sets; there it is slow.
 #pragma once
 
-#include "simd/isa.hpp"
+#include "cpp/simd/isa.hpp"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>

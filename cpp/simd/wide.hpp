@@ -7,7 +7,7 @@
 // each formula would take the compiler minutes).
 #pragma once
 
-#include "simd/isa.hpp"
+#include "cpp/simd/isa.hpp"
 
 namespace vastmax::VM_ISA {
 

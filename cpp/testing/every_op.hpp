@@ -226,7 +226,7 @@ void drawn(const ConstView& x, const View& out, const RowOptions& options, const
 template <class Visit>
 void every_op(const Visit& visit) {
 #define VM_OP(shape, name, Formula) visit(#name, &name, layout_of(#name));
-#include "ops.def"
+#include "cpp/ops.def"
 #undef VM_OP
   const Layout reduction{.out_per_row = true, .out_reduced = true};
   visit("logsumexp", &logsumexp, reduction);

@@ -5,8 +5,8 @@
 // and their dtype only.
 #pragma once
 
-#include "device/tile.hpp"
-#include "kernels/launch.hpp"
+#include "cuda/device/tile.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,7 +3,7 @@
 // same names are fibers (simt/fibers.hpp), with checks.
 #pragma once
 
-#include "simd/isa.hpp"
+#include "cpp/simd/isa.hpp"
 
 #ifdef __CUDACC__
 // A kernel of blocks of `threads`, of which `blocks` share a processor: what its registers must allow.
@@ -11,7 +11,7 @@
 // A parameter that may be referred to without a copy of it in local memory.
 #define VM_PARAMETER const __grid_constant__
 #else
-#include "simt/fibers.hpp"
+#include "cuda/simt/fibers.hpp"
 #define VM_KERNEL(threads, blocks) static void
 #define VM_PARAMETER const
 #endif

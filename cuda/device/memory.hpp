@@ -2,8 +2,8 @@
 // Loads and stores of 16 bytes a lane, whatever the alignment of a row.
 #pragma once
 
-#include "device/machine.hpp"
-#include "simd/math.hpp"
+#include "cpp/simd/math.hpp"
+#include "cuda/device/machine.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,8 +2,8 @@
 // The normaliser of a tile, and of a row from its tiles.
 #pragma once
 
-#include "device/tile.hpp"
-#include "kernels/norm.hpp"
+#include "cpp/kernels/norm.hpp"
+#include "cuda/device/tile.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,7 +3,7 @@
 // best whatever repeats itself.
 #pragma once
 
-#include "device/memory.hpp"
+#include "cuda/device/memory.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // of integers have one value in any order, so the result does not depend on which thread comes first.
 #pragma once
 
-#include "device/select.hpp"
-#include "mass.hpp"
+#include "cpp/math/mass.hpp"
+#include "cuda/device/select.hpp"
 
 namespace vastmax::VM_ISA {
 

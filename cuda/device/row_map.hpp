@@ -2,8 +2,8 @@
 // The logits of a row through its formula, and what stands where the row has none.
 #pragma once
 
-#include "device/norm.hpp"
-#include "ops/row.hpp"
+#include "cpp/ops/row.hpp"
+#include "cuda/device/norm.hpp"
 
 namespace vastmax::VM_ISA {
 

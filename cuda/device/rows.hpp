@@ -2,9 +2,9 @@
 // Where rows are, and how a row that is not plain is read: any strides, a mask, a temperature.
 #pragma once
 
-#include "device/memory.hpp"
-#include "ops/quotient.hpp"
-#include "ops/softcap.hpp"
+#include "cpp/ops/quotient.hpp"
+#include "cpp/ops/softcap.hpp"
+#include "cuda/device/memory.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // sorts together.
 #pragma once
 
-#include "device/order.hpp"
-#include "device/tile.hpp"
+#include "cuda/device/order.hpp"
+#include "cuda/device/tile.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // bits.
 #pragma once
 
-#include "device/norm.hpp"
-#include "device/order.hpp"
+#include "cuda/device/norm.hpp"
+#include "cuda/device/order.hpp"
 
 namespace vastmax::VM_ISA {
 

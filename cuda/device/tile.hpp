@@ -4,9 +4,9 @@
 // alignment or the kernel that runs.
 #pragma once
 
-#include "algebra.hpp"
-#include "device/rows.hpp"
-#include "tile_length.hpp"
+#include "cpp/math/algebra.hpp"
+#include "cuda/device/rows.hpp"
+#include "cuda/tile_length.hpp"
 
 namespace vastmax::VM_ISA {
 

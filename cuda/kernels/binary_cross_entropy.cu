@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Binary cross-entropy with logits, its gradient, and the sum of the losses by tiles of elements.
-#include "kernels/launch.hpp"
-#include "ops/binary_cross_entropy.hpp"
+#include "cpp/ops/binary_cross_entropy.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of a table of classes by number: gathered, summed in groups, updated; a warp for each.  No sum depends on who
 // comes first.
-#include "device/class_rows.hpp"
+#include "cuda/device/class_rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -2,7 +2,7 @@
 // Elements into another dtype or another memory order.
 #include <type_traits>
 
-#include "kernels/launch.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

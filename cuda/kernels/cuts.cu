@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where filters cut the order of a row, with the sets of the CPU, and what a cut leaves.  Tiles whose best logit is out
 // of reach are not looked at.
-#include "device/radix_select.hpp"
-#include "kernels/select.hpp"
+#include "cuda/device/radix_select.hpp"
+#include "cuda/kernels/select.hpp"
 
 namespace vastmax::VM_ISA {
 

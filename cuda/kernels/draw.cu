@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Classes at random, and how likely each is: a thread for each, with the ids of the CPU.
-#include "alias.hpp"
-#include "kernels/launch.hpp"
-#include "ops/log_add_exp.hpp"
-#include "ops/log_uniform.hpp"
+#include "cpp/math/alias.hpp"
+#include "cpp/ops/log_add_exp.hpp"
+#include "cpp/ops/log_uniform.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // One output element from one or two input elements.
-#include "kernels/launch.hpp"
-#include "ops/log_sigmoid.hpp"
-#include "ops/log_sigmoid_backward.hpp"
-#include "ops/logit.hpp"
-#include "ops/sigmoid.hpp"
-#include "ops/sigmoid_backward.hpp"
-#include "ops/softplus.hpp"
-#include "ops/softplus_backward.hpp"
+#include "cpp/ops/log_sigmoid.hpp"
+#include "cpp/ops/log_sigmoid_backward.hpp"
+#include "cpp/ops/logit.hpp"
+#include "cpp/ops/sigmoid.hpp"
+#include "cpp/ops/sigmoid_backward.hpp"
+#include "cpp/ops/softplus.hpp"
+#include "cpp/ops/softplus_backward.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -85,7 +85,7 @@ static void start_binary(DType dtype, const ElementOperands& e, double beta, con
     return start_unary<Formula>(dtype, e, beta, stream);
 void unary(Op op, DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }
@@ -98,7 +98,7 @@ void unary(Op op, DType dtype, const ElementOperands& e, double beta, const Stre
     return start_binary<Formula>(dtype, e, beta, stream);
 void binary(Op op, DType dtype, const ElementOperands& e, double beta, const Stream& stream) {
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entries by their class: a stable radix sort, and where each class starts in it.  A block counts its tile, one block
 // sums up the counts of all tiles, and every entry then knows its place: nothing depends on who comes first.
-#include "kernels/group_ids.hpp"
-#include "kernels/launch.hpp"
+#include "cuda/kernels/group_ids.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "algebra.hpp"
-#include "runtime/stream.hpp"
+#include "cpp/math/algebra.hpp"
+#include "cuda/runtime/stream.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Logits with Gumbel noise: their softmax, or one at the largest.  Noise costs far more than memory does, so it is made
 // once, and kept in the compute type where the softmax needs it again.
-#include "device/row_map.hpp"
-#include "kernels/sample.hpp"
-#include "kernels/select.hpp"
-#include "ops/gumbel.hpp"
-#include "ops/softmax.hpp"
-#include "random.hpp"
+#include "cpp/math/random.hpp"
+#include "cpp/ops/gumbel.hpp"
+#include "cpp/ops/softmax.hpp"
+#include "cuda/device/row_map.hpp"
+#include "cuda/kernels/sample.hpp"
+#include "cuda/kernels/select.hpp"
 
 namespace vastmax::VM_ISA {
 

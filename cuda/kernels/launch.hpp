@@ -3,11 +3,11 @@
 // itself is thrown.
 #pragma once
 
-#include "core/table.hpp"
-#include "device/rows.hpp"
-#include "device/team.hpp"
-#include "loss.hpp"
-#include "runtime/stream.hpp"
+#include "cpp/kernels/kernel_table.hpp"
+#include "cpp/math/loss.hpp"
+#include "cuda/device/rows.hpp"
+#include "cuda/device/team.hpp"
+#include "cuda/runtime/stream.hpp"
 #include "vastmax/sampled.hpp"
 #include "vastmax/sampler.hpp"
 #include "vastmax/vastmax.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The normaliser: a warp reduces a tile of a row to a TilePart, and the parts of a row are merged in index order.  Any
 // number of rows and classes, one read.
-#include "kernels/launch.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

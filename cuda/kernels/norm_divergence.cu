@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // kl_divergence: both normalisers, and how far p and q differ between them, in one read of each.  In float64 for every
 // dtype, as on the CPU.
-#include "kernels/launch.hpp"
-#include "statistics.hpp"
+#include "cpp/math/statistics.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

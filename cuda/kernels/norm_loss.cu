@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cross-entropy: the normaliser, and where every class has a weight, what the weights add up to; then the rows; then
 // the gradient.
-#include "device/row_map.hpp"
-#include "kernels/launch.hpp"
-#include "ops/logsumexp_backward.hpp"
-#include "ops/softmax.hpp"
+#include "cpp/ops/logsumexp_backward.hpp"
+#include "cpp/ops/softmax.hpp"
+#include "cuda/device/row_map.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax, log_softmax and the gradient of logsumexp: each logit through its formula, with what its row came to.
-#include "device/row_map.hpp"
-#include "kernels/launch.hpp"
-#include "ops/log_softmax.hpp"
-#include "ops/logsumexp_backward.hpp"
-#include "ops/softmax.hpp"
+#include "cpp/ops/log_softmax.hpp"
+#include "cpp/ops/logsumexp_backward.hpp"
+#include "cpp/ops/softmax.hpp"
+#include "cuda/device/row_map.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -163,7 +163,7 @@ static void start_block(Op op, DType dtype, const RowOperands& a, bool keep, con
 void norm_map(Op op, DType dtype, bool plain, const RowOperands& a, const RowResult* rows, const Stream& stream) {
 #define VM_START(Formula) start_map<Formula>(op, dtype, plain, a, rows, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }
@@ -172,7 +172,7 @@ void norm_map(Op op, DType dtype, bool plain, const RowOperands& a, const RowRes
 void norm_map_short(Op op, DType dtype, bool plain, const RowOperands& a, const Stream& stream) {
 #define VM_START(Formula) start_short<Formula>(op, dtype, plain, a, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }
@@ -181,7 +181,7 @@ void norm_map_short(Op op, DType dtype, bool plain, const RowOperands& a, const 
 void norm_map_block(Op op, DType dtype, const RowOperands& a, bool keep, const Stream& stream) {
 #define VM_START(Formula) start_block<Formula>(op, dtype, a, keep, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logarithms of the probabilities of a few classes of each row.
-#include "kernels/launch.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

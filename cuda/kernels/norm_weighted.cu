@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // logsumexp with weights: the largest logit of any weight, then the signed terms in its unit.  Two reads: against one
 // unit for the whole row, terms that cancel do so exactly.
-#include "kernels/launch.hpp"
-#include "ops/logsumexp_weighted.hpp"
+#include "cpp/ops/logsumexp_weighted.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A plain matrix product, for arrays of libraries that have none we can call.  A block makes 64 x 64 numbers, a thread
 // 4 x 4 of them, each summed in the order of k.
-#include "device/memory.hpp"
-#include "kernels/launch.hpp"
+#include "cuda/device/memory.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of the normalisers: a sum over the row, then each element with it.
-#include "kernels/launch.hpp"
-#include "ops/log_softmax_backward.hpp"
-#include "ops/softmax_backward.hpp"
+#include "cpp/ops/log_softmax_backward.hpp"
+#include "cpp/ops/softmax_backward.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 
@@ -170,7 +170,7 @@ void dot_tiles(Op op, DType dtype, bool plain, const RowOperands& a, std::int64_
                const Stream& stream) {
 #define VM_START(Formula) start_tiles<Formula>(dtype, plain, a, tiles, parts, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }
@@ -179,7 +179,7 @@ void dot_tiles(Op op, DType dtype, bool plain, const RowOperands& a, std::int64_
 void row_grad(Op op, DType dtype, bool plain, const RowOperands& a, const RowParams* rows, const Stream& stream) {
 #define VM_START(Formula) start_map<Formula>(dtype, plain, a, rows, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }
@@ -188,7 +188,7 @@ void row_grad(Op op, DType dtype, bool plain, const RowOperands& a, const RowPar
 void row_grad_block(Op op, DType dtype, bool plain, const RowOperands& a, const Stream& stream) {
 #define VM_START(Formula) start_block<Formula>(dtype, plain, a, stream)
   switch (op) {
-#include "ops.def"
+#include "cpp/ops.def"
     default:
       return;
   }

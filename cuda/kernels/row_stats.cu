@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax_stats: with the normaliser of a tile its part of the entropy, its best logit and how many are above the
 // target's.
-#include "device/select.hpp"
-#include "kernels/launch.hpp"
-#include "statistics.hpp"
+#include "cpp/math/statistics.hpp"
+#include "cuda/device/select.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

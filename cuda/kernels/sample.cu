@@ -2,9 +2,9 @@
 // Draws from the probabilities of a row by the inverse of their distribution function, classes in index order.  One
 // read leaves the normalisers of tiles; a warp draws from their running sums, and then from the terms of one tile, made
 // once more.
-#include "kernels/sample.hpp"
-#include "ops/gumbel.hpp"
-#include "random.hpp"
+#include "cpp/math/random.hpp"
+#include "cpp/ops/gumbel.hpp"
+#include "cuda/kernels/sample.hpp"
 
 namespace vastmax::VM_ISA {
 

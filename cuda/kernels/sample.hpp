@@ -2,8 +2,8 @@
 // What drawing from logits offers the host.
 #pragma once
 
-#include "core/cut.hpp"
-#include "kernels/launch.hpp"
+#include "cpp/math/threshold.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses over sampled classes: a warp adds up the draws of a row, and finishes it.
-#include "device/class_rows.hpp"
-#include "ops/sigmoid.hpp"
-#include "ops/softplus.hpp"
-#include "sampled_row.hpp"
+#include "cpp/math/sampled_row.hpp"
+#include "cpp/ops/sigmoid.hpp"
+#include "cpp/ops/softplus.hpp"
+#include "cuda/device/class_rows.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -3,8 +3,8 @@
 // looked at once more.
 #include <bit>
 
-#include "device/select.hpp"
-#include "kernels/select.hpp"
+#include "cuda/device/select.hpp"
+#include "cuda/kernels/select.hpp"
 
 namespace vastmax::VM_ISA {
 

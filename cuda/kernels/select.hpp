@@ -2,9 +2,9 @@
 // What the order of a row's logits offers the host.
 #pragma once
 
-#include "core/cut.hpp"
-#include "kernels/launch.hpp"
-#include "mass.hpp"
+#include "cpp/math/mass.hpp"
+#include "cpp/math/threshold.hpp"
+#include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
 

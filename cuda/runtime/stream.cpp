@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/stream.hpp"
+#include "cuda/runtime/stream.hpp"
 
 #include <array>
 #include <mutex>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "simt/fibers.hpp"
+#include "cuda/simt/fibers.hpp"
 
 #include <sys/mman.h>
 #include <ucontext.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the CUDA runtime would do, over host memory: two devices, streams whose work is done when it is enqueued, but
 // for copies to pinned memory, which arrive when the stream is waited for.
-#include "simt/runtime.hpp"
+#include "cuda/simt/runtime.hpp"
 
 #include <cuda_runtime_api.h>
 
@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "simt/fibers.hpp"
+#include "cuda/simt/fibers.hpp"
 
 struct CUstream_st {
   int device;

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <new>
 
-#include "core/threads.hpp"
+#include "cpp/host/run/threads.hpp"
 
 namespace {
 

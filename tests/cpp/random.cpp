@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Philox gives what Random123 gives, a kernel's draws do not depend on where it begins, and unique ones are distinct.
-#include "random.hpp"
+#include "cpp/math/random.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
-#include "core/isa.hpp"
-#include "core/threads.hpp"
+#include "cpp/host/run/isa.hpp"
+#include "cpp/host/run/threads.hpp"
 #include "vastmax/sampler.hpp"
 
 namespace vastmax {

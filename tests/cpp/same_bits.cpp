@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "testing/every_op.hpp"
+#include "cpp/testing/every_op.hpp"
 
 namespace vastmax::testing {
 namespace {

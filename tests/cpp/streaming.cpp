@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <cstring>
 
-#include "core/isa.hpp"
-#include "testing/every_op.hpp"
+#include "cpp/host/run/isa.hpp"
+#include "cpp/testing/every_op.hpp"
 
 namespace vastmax::testing {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <cstdio>
 
-#include "testing/every_op.hpp"
-#include "vastmax_cuda.hpp"
+#include "cpp/testing/every_op.hpp"
+#include "cuda/vastmax_cuda.hpp"
 
 namespace vastmax::testing {
 
@@ -109,7 +109,7 @@ inline void divergence(const ConstView& p, const ConstView& q, const View& out, 
 template <class Visit>
 void every_op_of_both(const Visit& visit) {
 #define VM_OP(shape, name, Formula) visit(#name, &vastmax::name, &cuda::name, layout_of(#name));
-#include "ops.def"
+#include "cpp/ops.def"
 #undef VM_OP
   const Layout reduction{.out_per_row = true, .out_reduced = true};
   visit("logsumexp", &vastmax::logsumexp, &cuda::logsumexp, reduction);

@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "device/memory.hpp"
-#include "runtime/stream.hpp"
+#include "cuda/device/memory.hpp"
+#include "cuda/runtime/stream.hpp"
 
 namespace vastmax::cuda {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "device_array.hpp"
 #ifdef VASTMAX_SIMT
-#include "simt/fibers.hpp"
+#include "cuda/simt/fibers.hpp"
 #endif
 
 namespace vastmax::testing {

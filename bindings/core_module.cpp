@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// vastmax._core: a table of contents.
+#include <pybind11/stl.h>
+
+#include "bindings/losses.hpp"
+#include "bindings/plain.hpp"
+#include "bindings/sampled.hpp"
+#include "bindings/samplers.hpp"
+#include "bindings/sampling.hpp"
+#include "bindings/shapes.hpp"
+#include "cpp/host/run/stream_copy.hpp"
+
+#define VASTMAX_EXPORT extern "C" __attribute__((visibility("default")))
+
+// What threadpoolctl looks for.
+VASTMAX_EXPORT int vastmax_get_num_threads() { return vastmax::get_num_threads(); }
+VASTMAX_EXPORT void vastmax_set_num_threads(int n) {
+  if (n >= 1) vastmax::set_num_threads(n);
+}
+
+namespace vastmax::python {
+namespace {
+
+void bind_ops(py::module_& m) {
+  bind_rows<&logsumexp>(m, "logsumexp");
+#define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
+#define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
+#define VM_BIND_ROWS_softmax bind_rows<&softmax>(m, "softmax");
+#define VM_BIND_ROWS_log_softmax bind_rows<&log_softmax>(m, "log_softmax");
+#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
+#define VM_BIND_row_grad(name) bind_row_grad<&name>(m, #name);
+#define VM_BIND_unary(name) bind_unary<&name>(m, #name);
+#define VM_BIND_binary(name) bind_binary<&name>(m, #name);
+#include "cpp/ops.def"
+  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
+                                 const Optional& where, int threads, int isa) {
+    need_axis(x);
+    const ConstView g = view(grad), in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    call(static_cast<std::size_t>(x.size()), threads, isa,
+         [&](const Exec& exec) { logsumexp_backward(g, in, to, o, exec); });
+  });
+  m.def("logsumexp_weighted", [](const py::array& a, const py::array& b, py::array out, std::optional<py::array> sign,
+                                 const Optional& temperature, const Optional& where, int threads, int isa) {
+    need_axis(a);
+    const ConstView in = view(a), weights = view(b);
+    const View to = writable(out);
+    std::optional<View> signs;
+    if (sign) signs = writable(*sign);
+    const RowOptions o = row_options(a, temperature, where);
+    call(static_cast<std::size_t>(a.size()), threads, isa,
+         [&](const Exec& exec) { logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec); });
+  });
+  m.def("bce_with_logits",
+        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
+           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, int threads, int isa) {
+          const ConstView in = view(x), wanted = view(target);
+          std::optional<ConstView> w, p;
+          if (weight) w = view(*weight);
+          if (pos_weight) p = view(*pos_weight);
+          std::optional<View> losses, grads;
+          if (loss) losses = writable(*loss);
+          if (grad) grads = writable(*grad);
+          return call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
+            return bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                                   grads ? &*grads : nullptr, grad_scale, exec);
+          });
+        });
+}
+
+void bind_states(py::module_& m) {
+  m.def("logsumexp_update", [](const py::array& x, py::array state, int threads, int isa) {
+    const ConstView in = view(x);
+    if (!state.writeable()) throw std::invalid_argument("states are read-only");
+    const auto to = states(state);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { logsumexp_update(in, to, exec); });
+  });
+  m.def("logsumexp_merge", [](py::array state, py::array other, int isa) {
+    if (!state.writeable()) throw std::invalid_argument("states are read-only");
+    logsumexp_merge(states(state), states(other), {1, isa, nullptr});
+  });
+  m.def("logsumexp_value", [](py::array state, py::array max, py::array log, int isa) {
+    const auto from = states(state);
+    logsumexp_value(from, numbers(max, from.size()), numbers(log, from.size()), {1, isa, nullptr});
+  });
+  m.def("normalize",
+        [](const py::array& x, py::array state, const Optional& grad, py::array out, int threads, int isa) {
+          const ConstView in = view(x);
+          const View to = writable(out);
+          std::optional<ConstView> g;
+          if (grad) g = view(*grad);
+          const auto from = states(state);
+          call(static_cast<std::size_t>(x.size()), threads, isa,
+               [&](const Exec& exec) { normalize(in, from, g ? &*g : nullptr, to, exec); });
+        });
+}
+
+// For `python -m vastmax bench`.
+void bind_roof(py::module_& m) {
+  m.def("stream_copy", [](const py::array& x, py::array out, int threads, int isa) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { stream_copy(in, to, exec); });
+  });
+}
+
+void bind_plain_ops(py::module_& m) {
+  bind_plain(m, "softmax_plain", [](const ConstView& x, const View& y, const Exec& e) { softmax(x, y, {}, e); });
+  bind_plain(m, "log_softmax_plain",
+             [](const ConstView& x, const View& y, const Exec& e) { log_softmax(x, y, {}, e); });
+  bind_plain(m, "softplus_plain", [](const ConstView& x, const View& y, const Exec& e) { softplus(x, y, 1, e); });
+  bind_plain(m, "sigmoid_plain", [](const ConstView& x, const View& y, const Exec& e) { sigmoid(x, y, 1, e); });
+  bind_plain(m, "log_sigmoid_plain", [](const ConstView& x, const View& y, const Exec& e) { log_sigmoid(x, y, 1, e); });
+  m.def("logsumexp_plain", &plain_logsumexp);
+}
+
+void bind_runtime(py::module_& m) {
+  m.def("apart_or_same", &apart_or_same);
+  m.def("get_num_threads", &get_num_threads);
+  m.def("set_num_threads", &set_num_threads);
+  m.def("threads_source", [] { return default_threads().second; });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const Isa isa : isas()) names.emplace_back(name(isa));
+    return names;
+  });
+  const auto index = [](int i) {
+    if (i < 0 || static_cast<std::size_t>(i) >= isas().size())
+      throw std::invalid_argument("no instruction set of that index");
+    return isas()[static_cast<std::size_t>(i)];
+  };
+  m.def("isa_runnable", [index](int i) { return runnable(index(i)); });
+  m.def("get_isa", [] { return static_cast<int>(std::ranges::find(isas(), active_isa()) - isas().begin()); });
+  m.def("set_isa", [index](int i) { set_active_isa(index(i)); });
+  m.def("plan", [](std::int64_t rows, std::int64_t classes, int, int threads) {
+    constexpr const char* names[] = {"serial", "rows", "split"};
+    const Plan p = plan(rows, classes, threads);
+    return std::make_tuple(names[static_cast<int>(p.strategy)], p.threads, p.tasks);
+  });
+  m.def("block_length", [](int item_size) { return block_length(item_size == 8 ? DType::float64 : DType::float32); });
+  m.def("caches", [] {
+    const Caches c = caches();
+    return std::map<std::string, std::int64_t>{{"L1d", c.l1}, {"L2", c.l2}, {"L3", c.l3}};
+  });
+  m.def("build_config", [] {
+    return std::map<std::string, std::string>{{"version", VASTMAX_VERSION},
+                                              {"compiler", VASTMAX_COMPILER},
+                                              {"flags", VASTMAX_FLAGS},
+                                              {"isas", VASTMAX_ISAS},
+                                              {"commit", VASTMAX_COMMIT}};
+  });
+}
+
+}  // namespace
+}  // namespace vastmax::python
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  vastmax::python::bind_ops(m);
+  vastmax::python::bind_states(m);
+  vastmax::python::bind_losses(m);
+  vastmax::python::bind_sampled(m);
+  vastmax::python::bind_samplers(m);
+  vastmax::python::bind_order(m);
+  vastmax::python::bind_sampling(m);
+  vastmax::python::bind_plain_ops(m);
+  vastmax::python::bind_roof(m);
+  vastmax::python::bind_runtime(m);
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// vastmax._cuda: the ops with the signatures of vastmax._core, but for (device, stream, strategy) at the end.  Arrays
+// are ndarrays that describe device memory: addresses and strides, never read from the host.
+#include <pybind11/stl.h>
+
+#include "bindings/device_sampled.hpp"
+#include "bindings/device_sampling.hpp"
+#include "bindings/dlpack.hpp"
+#include "bindings/exchange.hpp"
+#include "bindings/losses.hpp"
+#include "bindings/shapes.hpp"
+#include "cuda/runtime/images.hpp"
+#include "cuda/vastmax_cuda.hpp"
+#ifdef VASTMAX_SIMT
+#include "cuda/simt/runtime.hpp"
+#endif
+
+namespace vastmax::python {
+namespace {
+
+template <auto fn>
+void bind_rows_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int device,
+                 std::uintptr_t stream, int strategy) {
+    need_axis(x);
+    const ConstView in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, o, exec); });
+  });
+}
+template <auto fn>
+void bind_row_grad_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int device,
+                 std::uintptr_t stream, int strategy) {
+    need_axis(y);
+    const ConstView grad = view(g), in = view(y);
+    const View to = writable(out);
+    const RowOptions o = row_options(y, temperature, std::nullopt);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, o, exec); });
+  });
+}
+template <auto fn>
+void bind_unary_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& x, py::array out, double beta, int device, std::uintptr_t stream, int strategy) {
+    const ConstView in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, beta, exec); });
+  });
+}
+template <auto fn>
+void bind_binary_on_device(py::module_& m, const char* name) {
+  m.def(name, [](const py::array& g, const py::array& x, py::array out, double beta, int device, std::uintptr_t stream,
+                 int strategy) {
+    const ConstView grad = view(g), in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, beta, exec); });
+  });
+}
+
+void bind_ops(py::module_& m) {
+  bind_rows_on_device<&cuda::logsumexp>(m, "logsumexp");
+  bind_plain_rows<&cuda::logsumexp>(m, "logsumexp_plain", true);
+#define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
+#define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
+#define VM_BIND_ROWS_softmax VM_BIND_ROWS(softmax)
+#define VM_BIND_ROWS_log_softmax VM_BIND_ROWS(log_softmax)
+#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
+#define VM_BIND_ROWS(name)                    \
+  bind_rows_on_device<&cuda::name>(m, #name); \
+  bind_plain_rows<&cuda::name>(m, #name "_plain", false);
+#define VM_BIND_row_grad(name)                    \
+  bind_row_grad_on_device<&cuda::name>(m, #name); \
+  bind_plain_row_grad<&cuda::name>(m, #name "_plain");
+#define VM_BIND_unary(name)                    \
+  bind_unary_on_device<&cuda::name>(m, #name); \
+  bind_plain_unary<&cuda::name>(m, #name "_plain");
+#define VM_BIND_binary(name)                    \
+  bind_binary_on_device<&cuda::name>(m, #name); \
+  bind_plain_binary<&cuda::name>(m, #name "_plain");
+#include "cpp/ops.def"
+  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
+                                 const Optional& where, int device, std::uintptr_t stream, int strategy) {
+    need_axis(x);
+    const ConstView g = view(grad), in = view(x);
+    const View to = writable(out);
+    const RowOptions o = row_options(x, temperature, where);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_backward(g, in, to, o, exec); });
+  });
+  m.def("logsumexp_weighted",
+        [](const py::array& x, const py::array& b, py::array out, std::optional<py::array> sign,
+           const Optional& temperature, const Optional& where, int device, std::uintptr_t stream, int strategy) {
+          need_axis(x);
+          const ConstView in = view(x), weights = view(b);
+          const View to = writable(out);
+          std::optional<View> signs;
+          if (sign) signs = writable(*sign);
+          const RowOptions o = row_options(x, temperature, where);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+            cuda::logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec);
+          });
+        });
+  m.def("logsumexp_signs",
+        [](const py::array& results, py::array signs, int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(results);
+          const View to = writable(signs);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_signs(in, to, exec); });
+        });
+  m.def("convert", [](const py::array& x, py::array out, int device, std::uintptr_t stream, int strategy) {
+    if (!out.writeable()) throw std::invalid_argument("an output is read-only");
+    const auto items = [](const py::array& a) {
+      return cuda::Items{static_cast<std::byte*>(const_cast<void*>(a.data())), static_cast<std::size_t>(a.itemsize()),
+                         shape_of(a), strides_of(a)};
+    };
+    if (x.dtype().is(out.dtype()) || x.dtype().equal(out.dtype())) {
+      const cuda::Items from = items(x), to = items(out);
+      return enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::copy(from, to, exec); });
+    }
+    const ConstView in = view(x);
+    const View to = writable(out);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::convert(in, to, exec); });
+  });
+  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
+                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
+                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
+                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
+                            bool mean, const Optional& temperature, const Optional& where, py::array total, int device,
+                            std::uintptr_t stream, int strategy) {
+    LossArguments given{ids,          width,      id_probabilities, probabilities, ignore_index,
+                        class_weight, row_weight, label_smoothing,  z_loss,        softcap,
+                        loss,         lse,        grad_output,      mean};
+    const CrossEntropy o = given.with(x);
+    const ConstView in = view(x);
+    std::optional<View> grads;
+    if (grad) grads = writable(*grad);
+    const RowOptions options = row_options(x, temperature, where);
+    Optional sums(total);
+    double* const to = written(doubles("total", sums, 2), sums);
+    enqueue(device, stream, strategy,
+            [&](const cuda::Exec& exec) { cuda::cross_entropy(in, grads ? &*grads : nullptr, o, to, options, exec); });
+  });
+  m.def("selective_log_softmax", [](const py::array& x, const py::array& ids, std::size_t width, Optional out,
+                                    const Optional& temperature, int device, std::uintptr_t stream, int strategy) {
+    const std::size_t size = rows_of(x) * width;
+    const ConstView in = view(x);
+    const std::int64_t* wanted = classes("index", ids, size);
+    double* const to = written(doubles("out", out, size), out);
+    const RowOptions options = row_options(x, temperature, std::nullopt);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+      cuda::selective_log_softmax(in, wanted, static_cast<std::int64_t>(width), to, options, exec);
+    });
+  });
+  m.def("softmax_stats", [](const py::array& x, const Optional& target, std::size_t top_n, const Optional& lse,
+                            const Optional& max, const Optional& argmax, const Optional& entropy,
+                            const Optional& target_log_prob, const Optional& target_rank, const Optional& top_log_probs,
+                            const Optional& top_indices, const Optional& temperature, int device, std::uintptr_t stream,
+                            int strategy) {
+    StatsArguments given{lse, max, argmax, entropy, target_log_prob, target_rank, top_log_probs, top_indices};
+    const RowStats stats = given.of(x, target, top_n);
+    const ConstView in = view(x);
+    const RowOptions options = row_options(x, temperature, std::nullopt);
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::softmax_stats(in, stats, options, exec); });
+  });
+  m.def("kl_divergence",
+        [](const py::array& p, const py::array& q, Optional out, int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(p), other = view(q);
+          double* const to = written(doubles("out", out, rows_of(p)), out);
+          if (to == nullptr) throw std::invalid_argument("out is needed");
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::kl_divergence(in, other, to, exec); });
+        });
+  m.def("bce_with_logits",
+        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
+           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, std::uintptr_t parts,
+           int device, std::uintptr_t stream, int strategy) {
+          const ConstView in = view(x), wanted = view(target);
+          std::optional<ConstView> w, p;
+          if (weight) w = view(*weight);
+          if (pos_weight) p = view(*pos_weight);
+          std::optional<View> losses, grads;
+          if (loss) losses = writable(*loss);
+          if (grad) grads = writable(*grad);
+          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+            cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
+                                  grads ? &*grads : nullptr, grad_scale, reinterpret_cast<void*>(parts), exec);
+          });
+        });
+  m.def("bce_total", [](std::int64_t tiles, std::uintptr_t parts, std::uintptr_t sum, int device, std::uintptr_t stream,
+                        int strategy) {
+    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
+      cuda::bce_total(tiles, reinterpret_cast<const void*>(parts), reinterpret_cast<double*>(sum), exec);
+    });
+  });
+  m.def("loss_tile", [](const py::array& like) { return cuda::loss_tile(supported(like)); });
+}
+
+int capability_of(int device) {  // 90 for 9.0
+  int major = 0, minor = 0;
+  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  cuda::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return 10 * major + minor;
+}
+
+// Why no device can be used; empty if one can.
+std::string reason() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    return std::string(cudaGetErrorString(status)) + " (" + cudaGetErrorName(status) + ")";
+  }
+  if (count == 0) return "no CUDA device";
+  for (int device = 0; device < count; ++device)
+    if (cuda::has_image(VASTMAX_CUDA_ARCHITECTURES, capability_of(device))) return "";
+  return "no kernels for a GPU of compute capability " + std::to_string(capability_of(0) / 10) + "." +
+         std::to_string(capability_of(0) % 10) + ", only for " VASTMAX_CUDA_ARCHITECTURES;
+}
+
+py::dict device_info(int device) {
+  cudaDeviceProp p;
+  cuda::check(cudaGetDeviceProperties(&p, device));
+  const cuda::Stream stream(device, nullptr);
+  int driver = 0, runtime = 0;
+  cuda::check(cudaDriverGetVersion(&driver));
+  cuda::check(cudaRuntimeGetVersion(&runtime));
+  py::dict d;
+  d["name"] = p.name;
+  d["capability"] = py::make_tuple(capability_of(device) / 10, capability_of(device) % 10);
+  d["memory"] = p.totalGlobalMem;
+  d["processors"] = stream.processors();
+  d["driver"] = driver;
+  d["runtime"] = runtime;
+  return d;
+}
+
+// The device that an address belongs to, or -1 if no device can read it.
+int device_of(std::uintptr_t address) {
+  cudaPointerAttributes found;
+  cuda::check(cudaPointerGetAttributes(&found, reinterpret_cast<const void*>(address)));
+  return found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged ? found.device : -1;
+}
+
+// Host memory that a device copies from and to by itself.
+py::array pinned(std::size_t bytes) {
+  void* data = nullptr;
+  if (cudaHostAlloc(&data, bytes, cudaHostAllocPortable) != cudaSuccess) {
+    cudaGetLastError();
+    throw cuda::OutOfMemory("pinned host memory: " + std::to_string(bytes) + " bytes wanted");
+  }
+  const py::capsule owner(data, [](void* held) { cuda::forget(cudaFreeHost(held)); });
+  return py::array_t<std::uint8_t>({static_cast<py::ssize_t>(bytes)}, {1}, static_cast<std::uint8_t*>(data), owner);
+}
+
+void bind_runtime(py::module_& m) {
+  m.def("reason", &reason);
+  m.def("has_image", &cuda::has_image);
+  m.def("device_count", [] {
+    int count = 0;
+    cuda::check(cudaGetDeviceCount(&count));
+    return count;
+  });
+  m.def("device_info", &device_info);
+  m.def("plan", [](std::int64_t rows, std::int64_t classes, const py::array& like, bool reduces, int device) {
+    constexpr const char* names[] = {"automatic", "brief", "block", "split"};
+    return names[static_cast<int>(cuda::plan(rows, classes, supported(like), reduces, cuda::Stream(device, nullptr)))];
+  });
+  m.def("current_device", [] {
+    int device = 0;
+    cuda::check(cudaGetDevice(&device));
+    return device;
+  });
+  m.def("device_of", &device_of);
+  m.def("is_stream_of", [](int device, std::uintptr_t stream) { return cuda::is_stream_of(device, handle(stream)); });
+  m.def("is_capturing", [](int device, std::uintptr_t stream) {
+    const cuda::Stream current(device, nullptr);
+    return cuda::is_capturing(handle(stream));
+  });
+  m.def("new_stream", [](int device) {
+    const cuda::Stream current(device, nullptr);
+    cudaStream_t made;
+    cuda::check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return reinterpret_cast<std::uintptr_t>(made);
+  });
+  m.def("end_stream", [](int device, std::uintptr_t stream) {
+    const cuda::Stream current(device, nullptr);
+    cuda::check(cudaStreamDestroy(handle(stream)));
+  });
+  m.def("memory", [](int device) {
+    const cuda::Memory m = cuda::memory_of(cuda::Stream(device, nullptr));
+    return std::pair(m.free, m.total);
+  });
+  m.def("pinned", &pinned);
+  m.def("allocate", [](std::size_t bytes, int device, std::uintptr_t stream, const std::string& what) {
+    return reinterpret_cast<std::uintptr_t>(
+        cuda::allocate(bytes == 0 ? 1 : bytes, cuda::Stream(device, handle(stream)), what.c_str()));
+  });
+  // After the work of `stream`, or of all streams where others may hold the memory.
+  m.def("free", [](std::uintptr_t data, int device, std::uintptr_t stream, bool shared) {
+    const cuda::Stream on(device, handle(stream));
+    if (shared) cuda::forget(cudaDeviceSynchronize());
+    cuda::release(reinterpret_cast<void*>(data), on);
+  });
+  m.def("copy", [](std::uintptr_t to, std::uintptr_t from, std::size_t bytes, int device, std::uintptr_t stream) {
+    without_gil([&] {  // memory that is not pinned is copied before this returns
+      const cuda::Stream on(device, handle(stream));
+      cuda::check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes,
+                                  cudaMemcpyDefault, on.handle()));
+    });
+  });
+  m.def("synchronize", [](int device, std::uintptr_t stream) {
+    without_gil([&] {
+      const cuda::Stream on(device, handle(stream));
+      cuda::check(cudaStreamSynchronize(on.handle()));
+    });
+  });
+  m.def("wait", [](std::uintptr_t waiting, std::uintptr_t first, int device) {
+    const cuda::Stream on(device, handle(waiting));
+    cudaEvent_t event;
+    cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    cudaError_t status = cudaEventRecord(event, handle(first));
+    if (status == cudaSuccess) status = cudaStreamWaitEvent(on.handle(), event, 0);
+    cuda::forget(cudaEventDestroy(event));
+    cuda::check(status);
+  });
+  m.def("import_dlpack", &import_dlpack);
+  m.def("export_dlpack", &export_dlpack);
+#ifdef VASTMAX_SIMT
+  namespace simt = vastmax::simt;
+  m.attr("simulated") = true;
+  m.def("set_device", [](int device) { cuda::check(cudaSetDevice(device)); });
+  m.def("has_context", &simt::has_context);
+  m.def("capture", [](std::uintptr_t stream, bool on) { simt::capture(handle(stream), on); });
+  m.def("last_error", [] { return std::string(cudaGetErrorName(cudaGetLastError())); });
+  m.def("streams", &simt::streams);
+  m.def("limit_pinned", &simt::limit_pinned);
+  m.def("set_capability", &simt::set_capability);
+  m.def("release_threshold", [](int device, std::optional<std::uint64_t> wanted) {
+    cudaMemPool_t pool;
+    cuda::check(cudaDeviceGetDefaultMemPool(&pool, device));
+    std::uint64_t bytes = wanted.value_or(0);
+    if (wanted) cuda::check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes));
+    cuda::check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &bytes));
+    return bytes;
+  });
+#else
+  m.attr("simulated") = false;
+#endif
+}
+
+}  // namespace
+}  // namespace vastmax::python
+
+PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const vastmax::cuda::OutOfMemory& e) {
+      PyErr_SetString(PyExc_MemoryError, e.what());
+    } catch (const vastmax::cuda::Error& e) {
+      PyErr_SetString(PyExc_RuntimeError, e.what());
+    }
+  });
+  vastmax::python::bind_ops(m);
+  vastmax::python::bind_device_sampled(m);
+  vastmax::python::bind_device_sampling(m);
+  vastmax::python::bind_runtime(m);
+}
