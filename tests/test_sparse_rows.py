@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import vastmax
-from vastmax.sparse_rows import group
+from vastmax._ops.sampled.gradients import group
 
 V, D = 1000, 24
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._operands.seeds import Seed
-    from .samplers import Sampler
+    from ._ops.sampled.proposal import Sampler
 
 __all__ = ["SampledSoftmaxResult", "nce_loss", "sampled_softmax"]
 

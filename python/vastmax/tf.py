@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ._operands.arrays import Array
     from ._operands.seeds import Seed
-    from .samplers import Sampler
+    from ._ops.sampled.proposal import Sampler
 
     F64 = NDArray[np.float64]
     Ids = NDArray[np.int64]

@@ -10,8 +10,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vastmax._backends.device_array import DeviceArray
 from vastmax._backends.load import cuda_module
-from vastmax.cuda import DeviceArray
 from vastmax.errors import message
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from vastmax._backends.tuned import Policy
 
-DEVICES = ("cpu", "cuda", "auto")
-
 
 class Choice(NamedTuple):
     """A backend and why it was chosen."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vastmax._operands.arrays import Array, Reduced
-    from vastmax.sparse_rows import FactoredGrad, SparseRows
+    from vastmax._ops.sampled.gradients import FactoredGrad, SparseRows
 
 
 class CrossEntropyResult(NamedTuple):

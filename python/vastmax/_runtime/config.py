@@ -12,13 +12,15 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastmax import _core
-from vastmax._backends.choose import DEVICES
 from vastmax._operands.numbers import whole
 from vastmax._runtime import threadpoolctl
 from vastmax.errors import message
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+DEVICES = ("cpu", "cuda", "auto")
 
 
 class Options(NamedTuple):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from vastmax._ops.sampled.proposal import Law
+
     from .exact import Array, Long, Truth
 
     Inputs = tuple[Array, ...]
@@ -437,7 +439,7 @@ def _sampled_truth(_: str, features: Long, weights: Long, drawn: Long) -> Truth:
 _BINS, _MANY_DRAWS = 16, 100_000
 
 
-def _laws() -> list[tuple[vastmax.samplers.Law, Long]]:
+def _laws() -> list[tuple[Law, Long]]:
     """Return samplers and the probabilities of their classes, of which there are as many as bins."""
     counts = np.arange(_BINS) * 7919 % 97 + 1.0
     unigram = vastmax.UnigramSampler(counts, power=1)
@@ -451,7 +453,7 @@ def _laws() -> list[tuple[vastmax.samplers.Law, Long]]:
     ]
 
 
-def _sampler(law: vastmax.samplers.Law, q: Long) -> list[Kernel]:
+def _sampler(law: Law, q: Long) -> list[Kernel]:
     """Judge log q of each class, and how often each is drawn, in units of a standard deviation or a little less."""
 
     def counted(_: int, __: Array) -> Array:

@@ -17,6 +17,8 @@ import vastmax
 from vastmax import _core
 
 if TYPE_CHECKING:
+    from vastmax._ops.sampled.proposal import Law
+
     from .exact import Array
     from .timing import Call
 
@@ -145,7 +147,7 @@ def _draws(op: str, size: int, *, torch: bool) -> dict[str, Call]:
     rng = np.random.default_rng(0)
     counts = np.floor(1e9 / np.arange(1, CLASSES + 1) ** 1.1)
     if op == "UnigramSampler":
-        sampler: vastmax.samplers.Law = vastmax.UnigramSampler(counts)
+        sampler: Law = vastmax.UnigramSampler(counts)
         below: Array = np.cumsum(counts**0.75)
         made: dict[str, Call] = {"numpy": lambda: np.searchsorted(below, rng.random(size) * below[-1], side="right")}
     elif op == "LogUniformSampler":

@@ -19,11 +19,11 @@ from vastmax._operands import arrays, class_table, targets
 from vastmax._operands.numbers import LEAST_CAP, number
 from vastmax._ops.results import SampledSoftmaxResult
 from vastmax._ops.sampled import corrections, negatives
+from vastmax._ops.sampled.gradients import FactoredGrad, SparseRows, group
 from vastmax._ops.sampled.options import Kind, Source, draws_of
+from vastmax._ops.sampled.proposal import Law
 from vastmax._runtime import config
 from vastmax.errors import message
-from vastmax.samplers import Law
-from vastmax.sparse_rows import FactoredGrad, SparseRows, group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from vastmax._operands.class_table import Targets
     from vastmax._operands.targets import TargetLike
     from vastmax._ops.sampled.corrections import Shifts
+    from vastmax._ops.sampled.gradients import Groups
     from vastmax._ops.sampled.negatives import Draws
     from vastmax._ops.sampled.options import Options
-    from vastmax.sparse_rows import Groups
 
 # Draws of rows of their own that exist at once, 16 bytes each; and bytes of logits that one matrix product makes: what
 # keeps the machine full, and stays in second-level cache.

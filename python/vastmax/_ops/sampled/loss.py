@@ -14,9 +14,9 @@ from vastmax._operands import arrays, class_table, targets
 from vastmax._operands.numbers import LEAST_CAP, number
 from vastmax._ops.results import SampledSoftmaxResult
 from vastmax._ops.sampled import corrections
+from vastmax._ops.sampled.gradients import FactoredGrad, SparseRows, group
 from vastmax._ops.sampled.options import Kind, Source, draws_of
 from vastmax.errors import message
-from vastmax.sparse_rows import FactoredGrad, SparseRows, group
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

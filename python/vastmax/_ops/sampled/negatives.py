@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from vastmax import _core
+from vastmax._ops.sampled.proposal import Law, log_inclusion
 from vastmax._runtime import config
-from vastmax.samplers import Law, log_inclusion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vastmax.samplers import Sampler
+    from vastmax._ops.sampled.proposal import Sampler
 
     Ids = NDArray[np.int64]
     F64 = NDArray[np.float64]

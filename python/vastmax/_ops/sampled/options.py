@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vastmax._operands import seeds
 from vastmax._ops.sampled import negatives
+from vastmax._ops.sampled.proposal import Sampler
 from vastmax.errors import message
-from vastmax.samplers import Sampler
 
 if TYPE_CHECKING:
     import numpy as np
