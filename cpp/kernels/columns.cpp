@@ -5,9 +5,7 @@
 #include "cpp/kernels/fill.hpp"
 #include "cpp/kernels/norm.hpp"
 #include "cpp/kernels/terms.hpp"
-#include "cpp/ops/log_softmax.hpp"
-#include "cpp/ops/logsumexp_backward.hpp"
-#include "cpp/ops/softmax.hpp"
+#include "cpp/ops/formulas.hpp"
 
 namespace vastmax::VM_ISA {
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The second read of a row: each logit through its formula, with what the first read found.
 #include "cpp/kernels/fill.hpp"
-#include "cpp/ops/log_softmax.hpp"
-#include "cpp/ops/logsumexp_backward.hpp"
-#include "cpp/ops/softmax.hpp"
+#include "cpp/ops/formulas.hpp"
 #include "cpp/simd/rows.hpp"
 
 namespace vastmax::VM_ISA {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of the normalisers: a sum over the row, then each element with it.
 #include "cpp/kernels/fill.hpp"
-#include "cpp/ops/log_softmax_backward.hpp"
-#include "cpp/ops/softmax_backward.hpp"
+#include "cpp/ops/formulas.hpp"
 #include "cpp/simd/dot.hpp"
 #include "cpp/simd/rows.hpp"
 

@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One output element from one or two input elements.
-#include "cpp/ops/log_sigmoid.hpp"
-#include "cpp/ops/log_sigmoid_backward.hpp"
-#include "cpp/ops/logit.hpp"
-#include "cpp/ops/sigmoid.hpp"
-#include "cpp/ops/sigmoid_backward.hpp"
-#include "cpp/ops/softplus.hpp"
-#include "cpp/ops/softplus_backward.hpp"
+#include "cpp/ops/formulas.hpp"
 #include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {

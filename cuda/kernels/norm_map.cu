@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax, log_softmax and the gradient of logsumexp: each logit through its formula, with what its row came to.
-#include "cpp/ops/log_softmax.hpp"
-#include "cpp/ops/logsumexp_backward.hpp"
-#include "cpp/ops/softmax.hpp"
+#include "cpp/ops/formulas.hpp"
 #include "cuda/device/row_map.hpp"
 #include "cuda/kernels/launch.hpp"
 

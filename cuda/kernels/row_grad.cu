@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of the normalisers: a sum over the row, then each element with it.
-#include "cpp/ops/log_softmax_backward.hpp"
-#include "cpp/ops/softmax_backward.hpp"
+#include "cpp/ops/formulas.hpp"
 #include "cuda/kernels/launch.hpp"
 
 namespace vastmax::VM_ISA {
