@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._operands.arrays import Array, Axis
 
     class Mergeable(Protocol):
-        """What a shard tells, and how another one joins in."""
+        """The statistics of a shard, and their merge with those of another."""
 
         def merge(self, other: Self) -> Self: ...
 
@@ -54,11 +54,11 @@ def merged(parts: Sequence[T]) -> T:
 
 def state_of(shard: ArrayLike, axis: Axis, dtype: np.dtype[Any]) -> LogSumExp:
     """Return the normaliser of one shard."""
-    return LogSumExp(Rows("logsumexp", np.shape(shard), axis).result, dtype).update(shard, axis)
+    return LogSumExp(Rows("logsumexp", np.shape(shard), axis).reduced_shape, dtype).update(shard, axis)
 
 
 class Seen(NamedTuple):
-    """What a shard tells of rows with targets."""
+    """The statistics of a shard of rows with targets."""
 
     ids: Array  # int64, the target of each row, or IGNORE_INDEX
     state: LogSumExp
@@ -92,10 +92,10 @@ def seen(shard: Array, axis: int, ids: Array, start: int, dtype: np.dtype[Any]) 
 
 def log_probabilities(shard: ArrayLike, state: LogSumExp, axis: Axis) -> Array:
     """Return a shard's part of the log_softmax of all shards, whose normaliser is `state`."""
-    x = arrays.floats("log_softmax", "x", shard)
-    kept = Rows("log_softmax", x.shape, axis).kept
-    largest, log = (part.reshape(kept) for part in state.parts())
-    y = arrays.like(x)
+    x = arrays.as_float_array("log_softmax", "x", shard)
+    keepdims_shape = Rows("log_softmax", x.shape, axis).keepdims_shape
+    largest, log = (part.reshape(keepdims_shape) for part in state.parts())
+    y = arrays.empty_like(x)
     with (
         np.errstate(all="ignore"),
         np.nditer(

@@ -17,7 +17,7 @@ from . import _shards
 from ._docstrings import filled
 from ._operands import arrays, targets
 from ._operands.arrays import F64
-from ._operands.numbers import whole
+from ._operands.numbers import check_int
 from ._operands.reduction import check_reduction, quotient
 from ._operands.rows import Rows
 from ._ops.largest import largest
@@ -240,7 +240,7 @@ def top_k(x: DaskArray, k: int, axis: int = -1) -> tuple[DaskArray, DaskArray]:
     """
     op = "dask.top_k"
     logits = _along_one(op, x, axis)
-    count = whole(op, "k", k, 1, logits.classes, f"an int from 1 to {logits.classes}, the number of classes")
+    count = check_int(op, "k", k, 1, logits.classes, f"an int from 1 to {logits.classes}, the number of classes")
     best = logits.merged(logits.largest(count), count)
     return (
         logits.each(partial(_values, logits.axis), logits.dtype, best),
@@ -263,7 +263,7 @@ class _Logits:
         self.dtype = arrays.computed_dtype(op, "x", x.dtype)
         self.reduction_dtype = arrays.reduction_dtype(self.dtype)
         rows = Rows(op, x.shape, axis)
-        self.axes, self._row_shape = rows.axes, rows.result
+        self.axes, self._row_shape = rows.axes, rows.reduced_shape
         self._every = tuple(range(x.ndim))
         self._row_axes = tuple(i for i in self._every if i not in self.axes)
 
@@ -363,7 +363,7 @@ def _along_one(op: str, x: DaskArray, axis: int) -> _Logits:
     return logits
 
 
-# What tasks call, by name on other machines too. `axis` and `keepdims` are what `dask.array.reduction` passes.
+# Functions that tasks call, by name on other machines too. `dask.array.reduction` passes `axis` and `keepdims`.
 
 
 def _as_it_is(part: Any, axis: Any, keepdims: bool) -> Any:  # noqa: ANN401

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this build and machine offer, and what a call would do on them."""
+"""Properties of this build and machine, and plans of calls."""
 
 from __future__ import annotations
 

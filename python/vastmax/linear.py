@@ -10,7 +10,7 @@ import numpy as np
 
 from ._docstrings import filled
 from ._operands import arrays
-from ._operands.numbers import whole
+from ._operands.numbers import check_int
 from ._operands.targets import class_ids
 from ._ops.linear import row_loss
 from ._ops.linear.gradients import Gradients
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class LinearCrossEntropyResult(NamedTuple):
-    """What `linear_cross_entropy_with_grad` returns."""
+    """The result of `linear_cross_entropy_with_grad`."""
 
     loss: Reduced
     grad_input: Array
@@ -93,17 +93,17 @@ def linear_cross_entropy(
     ignore = row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
     ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
-    kept = ids != ignore
+    used_rows = ids != ignore
     weights = row_loss.class_weight(op, weight, head.classes)
     head.ready()
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(used_rows)
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         losses, found = read_all(head, rows, loss, progress)
-        result = _result(head, row_loss.reduce(losses, kept, loss.own, reduction))
+        result = _result(head, row_loss.reduce(losses, used_rows, loss.own, reduction))
         if not return_lse:
             return result
-        ignored = np.flatnonzero(~kept)
+        ignored = np.flatnonzero(~used_rows)
         lse = np.empty(len(ids))
         lse[rows], lse[ignored] = found, read_all(head, ignored, None, progress)[1]
         return result, _result(head, lse)
@@ -168,24 +168,24 @@ def linear_cross_entropy_with_grad(
     ignore = row_loss.options(op, reduction, ignore_index, label_smoothing, z_loss)
     head = Head(op, input, linear_weight, linear_bias, softcap)
     ids = class_ids(op, "target", target, head.shape, head.classes, ignore).reshape(-1)
-    kept = ids != ignore
+    used_rows = ids != ignore
     weights = row_loss.class_weight(op, weight, head.classes)
     outer = _outer(op, grad_output, head.shape, reduction)
     head.ready()
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(used_rows)
     with np.errstate(all="ignore"):
         loss = RowLoss(ids[rows], head.classes, weights, label_smoothing, z_loss, reduction)
         slope = row_loss.slope(loss.own, reduction)
         sloping = slice(len(rows) if slope else 0)  # the mean over no weight has the gradient 0
-        grads = Gradients(head, rows[sloping], loss.of(sloping), outer[kept][sloping] * slope)
+        grads = Gradients(head, rows[sloping], loss.of(sloping), outer[used_rows][sloping] * slope)
         lse, losses = np.empty(len(ids)), np.empty(len(rows))
         if not slope:
             losses[:], lse[rows] = read_all(head, rows, loss, progress)
         for batch in grads.batches:
             losses[batch], lse[rows[batch]] = grads.add(batch, progress)
-        ignored = np.flatnonzero(~kept)
+        ignored = np.flatnonzero(~used_rows)
         lse[ignored] = read_all(head, ignored, None, progress)[1]
-        total = row_loss.reduce(losses, kept, loss.own, reduction)
+        total = row_loss.reduce(losses, used_rows, loss.own, reduction)
         return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
 
 
@@ -273,7 +273,7 @@ def linear_top_k(
     """
     op = "linear_top_k"
     head = Head(op, input, linear_weight, linear_bias)
-    count = whole(op, "k", k, 1, head.classes, f"an int from 1 to {head.classes}, the number of classes")
+    count = check_int(op, "k", k, 1, head.classes, f"an int from 1 to {head.classes}, the number of classes")
     head.ready()
     values, indices = top_k(head, count, progress)
     return values.reshape(*head.shape, count), indices.reshape(*head.shape, count)
@@ -283,7 +283,7 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
     """Check the gradient of the loss, and return one number a row."""
     if grad_output is None:
         return np.ones(prod(shape))
-    given = arrays.floats(op, "grad_output", grad_output)
+    given = arrays.as_float_array(op, "grad_output", grad_output)
     of_loss = shape if reduction == "none" else ()
     if given.shape not in (of_loss, ()):
         raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"{of_loss}, the shape of the loss"))
@@ -293,4 +293,4 @@ def _outer(op: str, grad_output: ArrayLike | None, shape: tuple[int, ...], reduc
 def _result(head: Head, value: F64 | np.floating[Any]) -> Reduced:
     """Round to the dtype of results; one number a row takes the shape of the rows."""
     rounded = np.asarray(value).astype(head.kind)
-    return arrays.unwrap(rounded.reshape(head.shape) if rounded.ndim else rounded, None)
+    return arrays.scalar_or_array(rounded.reshape(head.shape) if rounded.ndim else rounded, None)

@@ -18,7 +18,7 @@ from . import _shards
 from ._docstrings import filled
 from ._operands import arrays, targets
 from ._operands.arrays import F64
-from ._operands.numbers import whole
+from ._operands.numbers import check_int
 from ._shards import Seen
 from .errors import message
 from .streaming import LogSumExp
@@ -148,11 +148,11 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
     np.float64(4.248354255291589e-18)
     """
     exchange = _Exchange("mpi.cross_entropy", shard, comm, target, vocab_start)
-    return arrays.unwrap(arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
+    return arrays.scalar_or_array(arrays.cast(exchange.seen.losses(), exchange.seen.state.dtype), None)
 
 
 class _Header(NamedTuple):
-    """What a rank says before its rows. Checksums stand for what all ranks have to agree on."""
+    """The message of a rank before its rows. Checksums stand for the arguments that all ranks must share."""
 
     fine: float
     call: float
@@ -168,7 +168,7 @@ _AGREED = {"call": "functions called", "dtype": "dtypes", "rows": "shapes of the
 
 
 class _Exchange:
-    """What the ranks tell each other: headers, and of the rows only once those agree.
+    """The exchange between ranks: headers, and rows only once the headers agree.
 
     A rank on which something is wrong sends a header nevertheless, so that all of them raise and none waits.
     """
@@ -232,7 +232,7 @@ class _Exchange:
 
 def _first_class(op: str, start: int) -> int:
     accepted = "an int >= 0, the first class of this rank"
-    return whole(op, "vocab_start", start, 0, (1 << 53) - 1, accepted)
+    return check_int(op, "vocab_start", start, 0, (1 << 53) - 1, accepted)
 
 
 def _gathered(comm: Communicator, own: Array) -> Array:

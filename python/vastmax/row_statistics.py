@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one read of the logits tells about each row: entropy, log-probabilities, ranks, the likeliest classes."""
+"""Statistics of rows from one read of the logits: entropy, log-probabilities, ranks, the likeliest classes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _core
 from ._operands import arrays, seeds
-from ._operands.numbers import real, whole
+from ._operands.numbers import check_float, check_int
 from ._operands.targets import class_ids
 from ._ops.sampled.proposal import ANY, PIECE, Drawn, Law, Sampler, silent
 from .errors import message
@@ -29,7 +29,7 @@ __all__ = ["AllSampler", "LogUniformSampler", "MixtureSampler", "PresetSampler",
 
 def checked_counts(op: str, argument: str, value: ArrayLike) -> Array:
     """Check how often classes were counted."""
-    counts = arrays.floats(op, argument, value)
+    counts = arrays.as_float_array(op, argument, value)
     if counts.ndim != 1 or not 0 < counts.size < 1 << 32:
         raise ValueError(message(op, argument, f"has shape {counts.shape}", "(V,) with 1 <= V < 2**32"))
     for first in range(0, counts.size, PIECE):
@@ -44,7 +44,7 @@ def checked_counts(op: str, argument: str, value: ArrayLike) -> Array:
 
 
 def _class_count(op: str, value: object) -> int:
-    return whole(op, "num_classes", value, 1, 1 << 40, "an int from 1 to 2**40")
+    return check_int(op, "num_classes", value, 1, 1 << 40, "an int from 1 to 2**40")
 
 
 class UniformSampler(Law):
@@ -162,7 +162,7 @@ class UnigramSampler(Law):
     def __init__(self, counts: ArrayLike, power: float = 0.75) -> None:
         op = "UnigramSampler"
         given = checked_counts(op, "counts", counts)
-        self.power = real(op, "power", power)
+        self.power = check_float(op, "power", power)
         super().__init__(given.size, _core.Sampler.unigram(np.ascontiguousarray(given, np.float64), self.power))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -215,7 +215,7 @@ class MixtureSampler(Law):
         if not parts or len({part.classes for part in parts}) > 1:
             given = f"has samplers of {[part.classes for part in parts]} classes"
             raise ValueError(message(op, "samplers", given, "one sampler or more, all of the same number of classes"))
-        share = arrays.floats(op, "weights", weights).astype(np.float64)
+        share = arrays.as_float_array(op, "weights", weights).astype(np.float64)
         if share.shape != (len(parts),):
             raise ValueError(message(op, "weights", f"has shape {share.shape}", f"a number a sampler, {(len(parts),)}"))
         if not ((share > 0) & (share < inf)).all():
@@ -273,7 +273,7 @@ class AllSampler(Sampler):
 
     def _checked_size(self, op: str, size: int, unique: bool, argument: str = "size") -> int:
         accepted = f"{self.classes}, as every class is taken once"
-        n = whole(op, argument, size, self.classes, self.classes, accepted)
+        n = check_int(op, argument, size, self.classes, self.classes, accepted)
         if n >= 1 << 32:
             raise ValueError(message(op, argument, f"is {n}", "fewer than 2**32 draws: draw from fewer classes"))
         return n
@@ -336,7 +336,7 @@ class PresetSampler(Sampler):
 
     @staticmethod
     def _logs(op: str, argument: str, value: ArrayLike) -> NDArray[np.float64]:
-        logs = arrays.floats(op, argument, value).astype(np.float64)
+        logs = arrays.as_float_array(op, argument, value).astype(np.float64)
         if not (logs <= 0).all():
             raise ValueError(message(op, argument, f"is {logs[~(logs <= 0)].flat[0]}", "logarithms of probabilities"))
         return logs

@@ -251,16 +251,16 @@ def _ufunc(
 
 def _where(op: Op, x: ArrayLike, out: Array | None, where: ArrayLike, dtype: DTypeLike | None) -> Array:
     """Write the elements that `where` names, and no others."""
-    if arrays.home(x) == "cuda":
+    if arrays.device_kind(x) == "cuda":
         raise TypeError(message(op, "where", "is given beside an array on a GPU", "NumPy arrays"))
-    values, mask = arrays.floats(op, "x", x, dtype), arrays.as_given(op, "where", where)
+    values, mask = arrays.as_float_array(op, "x", x, dtype), arrays.as_given(op, "where", where)
     if mask.dtype.kind not in "biu":
         raise TypeError(message(op, "where", f"has dtype {mask.dtype}", "bool"))
     shape = arrays.joint_shape(op, "where", mask, "x", values.shape)
-    y = arrays.destination(op, out, shape, values.dtype)
+    y = arrays.check_out(op, out, shape, values.dtype)
     found = elementwise.elementwise(op, values, None, None)
     if y is None:
         y = np.zeros(shape, values.dtype)
     mask = arrays.without_overlap(mask, y)
     np.copyto(y, found, where=mask.astype(bool, copy=False))
-    return arrays.unwrap(y, out)
+    return arrays.scalar_or_array(y, out)

@@ -136,7 +136,7 @@ class LogSumExp:
         """Logsumexp of what was seen so far."""
         largest, log = self.parts()
         with np.errstate(all="ignore"):  # NaN; a float64 sum that float32 cannot hold
-            return arrays.unwrap(np.asarray(largest + log).astype(self._dtype), None)
+            return arrays.scalar_or_array(np.asarray(largest + log).astype(self._dtype), None)
 
     def update(self, chunk: ArrayLike, axis: Axis = -1, *, progress: bool = False) -> Self:
         """Take in more logits of every row.
@@ -159,8 +159,8 @@ class LogSumExp:
         rows, logits, rest = self._open(op, "logsumexp", chunk, axis)
         states = self._states.copy()
         for some, classes in track(_pieces(logits), "logsumexp", progress):
-            piece = arrays.floats(op, "chunk", _part(logits, some, classes))
-            _core.logsumexp_update(piece, states[some] if rows.result else states, *rest)
+            piece = arrays.as_float_array(op, "chunk", _part(logits, some, classes))
+            _core.logsumexp_update(piece, states[some] if rows.reduced_shape else states, *rest)
         self._states = states
         return self
 
@@ -210,19 +210,19 @@ class LogSumExp:
         op = "LogSumExp.normalize"
         rows, logits, rest = self._open(op, "softmax", chunk, axis)
         kind = arrays.computed_dtype(op, "chunk", logits.dtype)
-        y = arrays.destination(op, out, rows.shape, kind)
+        y = arrays.check_out(op, out, rows.shape, kind)
         if y is None:
             y = np.empty(rows.shape, kind)
         else:
-            logits = arrays.without_overlap(logits, rows.of(y))  # each piece is read before it is written
-        target = rows.of(y)
+            logits = arrays.without_overlap(logits, rows.view_of(y))  # each piece is read before it is written
+        target = rows.view_of(y)
         for some, classes in track(_pieces(logits), "softmax", progress):
-            piece = arrays.floats(op, "chunk", _part(logits, some, classes))
-            states = self._states[some] if rows.result else self._states
+            piece = arrays.as_float_array(op, "chunk", _part(logits, some, classes))
+            states = self._states[some] if rows.reduced_shape else self._states
             _core.normalize(piece, states, None, _part(target, some, classes), *rest)
-        if rows.merging and not np.may_share_memory(target, y):
-            rows.put_back(target, y)
-        return arrays.unwrap(y, out)
+        if rows.spans_axes and not np.may_share_memory(target, y):
+            rows.copy_back(target, y)
+        return arrays.scalar_or_array(y, out)
 
     def parts(self) -> tuple[Array, Array]:
         """Return the largest logit and the logarithm that is added to it, in float64: their sum is the value."""
@@ -244,10 +244,10 @@ class LogSumExp:
         logits = arrays.as_given(op, "chunk", chunk)
         kind = arrays.computed_dtype(op, "chunk", logits.dtype)
         rows = Rows(op, logits.shape, axis)
-        if rows.result != self._shape:
+        if rows.reduced_shape != self._shape:
             accepted = f"{self._shape} and an axis of classes"
-            raise ValueError(message(op, "chunk", f"has rows of shape {rows.result}", accepted))
-        return rows, rows.of(logits), call.plan_on_cpu(like, rows.count, rows.classes, kind)
+            raise ValueError(message(op, "chunk", f"has rows of shape {rows.reduced_shape}", accepted))
+        return rows, rows.view_of(logits), call.plan_on_cpu(like, rows.count, rows.classes, kind)
 
 
 def _part(rows: Array, some: slice, classes: slice) -> Array:

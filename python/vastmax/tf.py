@@ -15,7 +15,7 @@ import numpy as np
 from ._backends.host import HostCall
 from ._docstrings import filled
 from ._operands import arrays, seeds, targets
-from ._operands.numbers import real, whole
+from ._operands.numbers import check_float, check_int
 from ._ops import elementwise, losses
 from ._ops.sampled import negatives
 from .errors import Op, called, message
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class CandidateSample(NamedTuple):
-    """What a candidate sampler returns: int64 classes (S,), float32 counts (B, num_true) and (S,)."""
+    """The result of a candidate sampler: int64 classes (S,), float32 counts (B, num_true) and (S,)."""
 
     sampled_candidates: NDArray[np.int64]
     true_expected_count: NDArray[np.float32]
@@ -55,7 +55,7 @@ class CandidateSample(NamedTuple):
 
 
 class AccidentalHits(NamedTuple):
-    """What `compute_accidental_hits` returns: int32 rows, int64 positions and float32 weights, one each a hit."""
+    """The result of `compute_accidental_hits`: int32 rows, int64 positions, float32 weights, one of each a hit."""
 
     indices: NDArray[np.int32]
     ids: NDArray[np.int64]
@@ -407,7 +407,7 @@ def fixed_unigram_candidate_sampler(
     if vocab_file:
         raise ValueError(message(op, "vocab_file", f"is {vocab_file!r}", "'', with the counts as unigrams="))
     counts = _shard_of(op, unigrams, distortion, num_reserved_ids, num_shards, shard, range_max)
-    sampler = UnigramSampler(counts, real(op, "distortion", distortion) or 1.0)
+    sampler = UnigramSampler(counts, check_float(op, "distortion", distortion) or 1.0)
     return _candidates(op, sampler, true_classes, num_true, num_sampled, unique, seed)
 
 
@@ -416,9 +416,9 @@ def _shard_of(
 ) -> Array:
     """Return the counts of the classes of a shard."""
     given = checked_counts(op, "unigrams", unigrams)
-    before = whole(op, "num_reserved_ids", reserved, 0, 1 << 32, "an int from 0 to 2**32")
+    before = check_int(op, "num_reserved_ids", reserved, 0, 1 << 32, "an int from 0 to 2**32")
     parts = _at_least_one(op, "num_shards", shards)
-    mine = whole(op, "shard", shard, 0, parts - 1, f"an int from 0 to {parts - 1}")
+    mine = check_int(op, "shard", shard, 0, parts - 1, f"an int from 0 to {parts - 1}")
     classes = len(range(mine, before + given.size, parts))
     if _at_least_one(op, "range_max", range_max) != classes:
         accepted = f"{classes}, the classes of unigrams and the reserved, of this shard"
@@ -429,7 +429,7 @@ def _shard_of(
 
 
 def _at_least_one(op: str, argument: str, value: object) -> int:
-    return whole(op, argument, value, 1, 1 << 40, "an int from 1 to 2**40")
+    return check_int(op, argument, value, 1, 1 << 40, "an int from 1 to 2**40")
 
 
 def _candidates(
@@ -445,7 +445,7 @@ def _candidates(
 
 def _count(op: str, sampler: Sampler, size: int, unique: bool) -> int:
     """Check `num_sampled`."""
-    count = whole(op, "num_sampled", size, 1, (1 << 32) - 1, "an int from 1 to 2**32 - 1")
+    count = check_int(op, "num_sampled", size, 1, (1 << 32) - 1, "an int from 1 to 2**32 - 1")
     return sampler._checked_size(op, count, bool(unique), "num_sampled")
 
 
@@ -460,7 +460,7 @@ def _draw(op: str, sampler: Sampler, ids: Ids, count: int, unique: bool, key: in
 
 def _labels(op: str, argument: str, value: ArrayLike, num_true: int, given: Array, classes: int | None) -> Ids:
     """Check labels, and return them as (B, num_true)."""
-    width = whole(op, "num_true", num_true, 1, 1 << 32, "an int >= 1")
+    width = check_int(op, "num_true", num_true, 1, 1 << 32, "an int >= 1")
     shape = (len(given), width) if given.ndim else (0, width)
     if given.ndim == 1 and width == 1:
         value = given = given.reshape(shape)
@@ -528,8 +528,10 @@ class _Problem:
         rows = self._weights.classes
         if self._biases.classes != rows:
             raise ValueError(message(op, "biases", f"has {self._biases.classes} classes", f"{rows}, as weights has"))
-        self._classes = whole(op, "num_classes", num_classes, 1, rows, f"an int from 1 to {rows}, the rows of weights")
-        x = arrays.floats(op, "inputs", inputs)
+        self._classes = check_int(
+            op, "num_classes", num_classes, 1, rows, f"an int from 1 to {rows}, the rows of weights"
+        )
+        x = arrays.as_float_array(op, "inputs", inputs)
         if x.ndim != 2 or x.shape[1:] != self._weights.shape:
             raise ValueError(message(op, "inputs", f"has shape {x.shape}", f"(rows, {self._weights.shape[0]})"))
         self.dtype = x.dtype
@@ -595,7 +597,7 @@ class _Problem:
         sampled = targets.class_ids(op, argument, ids, (np.size(ids),), self._weights.classes)
         logs = []
         for counts, shape in ((true, self._labels.shape), (drawn, sampled.shape)):
-            given = arrays.floats(op, argument, counts)
+            given = arrays.as_float_array(op, argument, counts)
             if given.shape != shape and not (given.ndim == 1 and (len(given), 1) == shape):
                 raise ValueError(message(op, argument, f"has expected counts of shape {given.shape}", f"{shape}"))
             if not (given > 0).all():

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 
 class Planned(Exception):  # noqa: N818 - it reports no error
-    """What a call is about to do, raised in its place while `explain` asks."""
+    """The plan of a call, raised in place of the computation while `explain` asks."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ class DeviceCall:
     def __init__(self, op: str, *operands: object) -> None:
         self.op, self._owners = op, list[object]()
         self.module = cuda_module()
-        self.guest = next(a for a in operands if a is not None and arrays.home(a) == "cuda")
+        self.guest = next(a for a in operands if a is not None and arrays.device_kind(a) == "cuda")
         self.device = array_libraries.device_of(op, "an array", self.guest)
         wish = wished_stream(op, self.device)
         self.stream = array_libraries.current_stream(self.guest, self.device) if wish is None else wish
@@ -94,7 +94,7 @@ class DeviceCall:
     ) -> tuple[Array, DType]:
         """Check an array of the full shape; return it on the device, and the dtype to compute in."""
         view = self.as_float_array(argument, value) if beside is None else self.as_operand(argument, value, beside)
-        return view, view.dtype if dtype is None else arrays.wanted(self.op, dtype)
+        return view, view.dtype if dtype is None else arrays.check_dtype(self.op, dtype)
 
     def output(self, out: object, shape: tuple[int, ...], dtype: DType, *, like: Array | None = None) -> Output:
         """Check `out=` in full. New arrays are in C order, whatever the order of `like`."""
@@ -167,7 +167,7 @@ class DeviceCall:
             else:
                 moved = rows.moved(a)
                 made = self.fresh(moved.shape, a.dtype)
-                operands[name] = made.reshape(*rows.result, rows.classes)
+                operands[name] = made.reshape(*rows.reduced_shape, rows.classes)
                 late.append((made, moved))
         return late
 
@@ -201,22 +201,22 @@ class DeviceCall:
 
     def as_float_array(self, argument: str, value: ArrayLike) -> Array:
         """Return logits or gradients on the device."""
-        if arrays.home(value) == "cpu":
-            return self.upload(arrays.floats(self.op, argument, value))
+        if arrays.device_kind(value) == "cpu":
+            return self.upload(arrays.as_float_array(self.op, argument, value))
         view, _ = self._take(argument, value)
         if not arrays.is_float(view.dtype):
             raise TypeError(message(self.op, argument, f"has dtype {view.dtype}", f"{_ACCEPTED} on a GPU"))
         return view
 
     def as_operand(self, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-        """Return what is given beside logits of `dtype`, as `_arrays.joining` does."""
-        if arrays.home(value) == "cpu":
-            return self.upload(arrays.joining(self.op, argument, value, dtype))
+        """Return what is given beside logits of `dtype`, as `_arrays.as_operand` does."""
+        if arrays.device_kind(value) == "cpu":
+            return self.upload(arrays.as_operand(self.op, argument, value, dtype))
         return self.as_float_array(argument, value)
 
     def alike(self, *views: Array) -> tuple[Array, ...]:
         """Bring arrays to one dtype that holds them all."""
-        kind = arrays.common(*views)
+        kind = arrays.common_dtype(*views)
         return tuple(self.converted(view, kind) for view in views)
 
     def cast(self, a: Array, dtype: DType) -> Array:
@@ -241,7 +241,7 @@ class DeviceCall:
 
     def _temperature(self, rows: Rows, value: ArrayLike | None) -> Array | None:
         """Check one on the host, where it must be looked at anyway, and bring it to the device."""
-        if value is not None and arrays.home(value) == "cuda":
+        if value is not None and arrays.device_kind(value) == "cuda":
             value = self.fetch(*self._take("temperature", value))
         t = rows.temperature(value)
         return None if t is None else self.upload(t)
@@ -250,7 +250,7 @@ class DeviceCall:
         """Check `where=` and return it on the device, with the full shape."""
         if value is None:
             return None
-        if arrays.home(value) == "cuda":
+        if arrays.device_kind(value) == "cuda":
             mask, _ = self._take("where", value)
         else:
             mask = self.upload(np.asarray(value))
@@ -263,7 +263,7 @@ class DeviceCall:
     def rows(self, rows: Rows, view: Array) -> Array:
         """Rows along the last axis: a view if strides allow one, else a copy."""
         found = _rows(rows, view)
-        return self.copied(rows.moved(view)).reshape(*rows.result, rows.classes) if found is None else found
+        return self.copied(rows.moved(view)).reshape(*rows.reduced_shape, rows.classes) if found is None else found
 
     def result(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
         """Return the destination on the device, and what hands it to the user once the work is enqueued.
@@ -283,20 +283,20 @@ class DeviceCall:
         return give()
 
     def _out(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
-        if arrays.home(out) != "cuda":
+        if arrays.device_kind(out) != "cuda":
             raise TypeError(message(self.op, "out", f"is a {type(out).__name__}", f"an array on cuda:{self.device}"))
         if array_libraries.is_immutable(out):
             raise ValueError(message(self.op, "out", f"is a {type(out).__name__}, which is immutable", "no out="))
         view, read_only = self._take("out", out)
         if read_only:
             raise ValueError(message(self.op, "out", "is read-only", "a writable array"))
-        checked = arrays.destination(self.op, view, shape, dtype)
+        checked = arrays.check_out(self.op, view, shape, dtype)
         assert checked is not None
         return checked, lambda: out
 
     def described(self, argument: str, value: ArrayLike) -> Array:
         """Return an array of any dtype, for its shape and dtype alone."""
-        return self._take(argument, value)[0] if arrays.home(value) == "cuda" else np.asarray(value)
+        return self._take(argument, value)[0] if arrays.device_kind(value) == "cuda" else np.asarray(value)
 
     def writable(self, argument: str, value: Foreign) -> Array:
         """Describe an array on the device that is to be changed in place."""
@@ -307,7 +307,7 @@ class DeviceCall:
 
     def on_host(self, argument: str, value: ArrayLike) -> ArrayLike:
         """Return what must be checked on the host: class ids, parameters of rows."""
-        return self.fetch(*self._take(argument, value)) if arrays.home(value) == "cuda" else value
+        return self.fetch(*self._take(argument, value)) if arrays.device_kind(value) == "cuda" else value
 
     def doubles(self, argument: str, value: ArrayLike, *shapes: tuple[int, ...]) -> Array:
         """Return numbers of one of these shapes, or of any if none is named, as dense float64 on the device."""
@@ -403,13 +403,13 @@ def _bfloat16() -> np.dtype[Any]:
 
 def _rows(rows: Rows, view: Array) -> Array | None:
     """Rows along the last axis, if that can be a view."""
-    if not rows.merging:
-        return rows.of(view)
-    moved, first = rows.moved(view), len(rows.result)
+    if not rows.spans_axes:
+        return rows.view_of(view)
+    moved, first = rows.moved(view), len(rows.reduced_shape)
     shape, strides = moved.shape, moved.strides
     if any(shape[d] != 1 and shape[d + 1] * strides[d + 1] != strides[d] for d in range(first, moved.ndim - 1)):
         return None
-    return np.lib.stride_tricks.as_strided(moved, (*rows.result, rows.classes), (*strides[:first], strides[-1]))
+    return np.lib.stride_tricks.as_strided(moved, (*rows.reduced_shape, rows.classes), (*strides[:first], strides[-1]))
 
 
 def _handle(stream: int) -> int:

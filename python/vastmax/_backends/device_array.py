@@ -102,7 +102,7 @@ class DeviceArray:
         """Return the contents as a NumPy array, once the stream has made them."""
         host = np.empty(self.shape, self.dtype)
         if out is not None:
-            arrays.destination("copy_to_host", out, self.shape, self.dtype)
+            arrays.check_out("copy_to_host", out, self.shape, self.dtype)
             host = out if out.flags.c_contiguous else host
         if self.size:
             self._module.copy(host.ctypes.data, self.pointer, self.nbytes, self.device, self.stream)

@@ -57,7 +57,7 @@ class HostCall:
         a = arrays.as_given(self.op, argument, value)
         kind = arrays.computed_dtype(self.op, argument, a.dtype)
         if dtype is not None:
-            kind = arrays.wanted(self.op, dtype)  # a narrower one overflows to inf, as in PyTorch
+            kind = arrays.check_dtype(self.op, dtype)  # a narrower one overflows to inf, as in PyTorch
         elif beside is not None and (a.dtype.kind in "iub" or type(value) is float):
             kind = beside
         if a.dtype != kind and a.size * kind.itemsize <= policy.CONVERTED_BYTES:
@@ -66,15 +66,15 @@ class HostCall:
 
     def as_float_array(self, argument: str, value: ArrayLike) -> Array:
         """Return an array in a dtype to compute in."""
-        return arrays.floats(self.op, argument, value)
+        return arrays.as_float_array(self.op, argument, value)
 
     def as_operand(self, argument: str, value: ArrayLike, dtype: DType) -> Array:
         """Return what stands beside logits of `dtype`."""
-        return arrays.joining(self.op, argument, value, dtype)
+        return arrays.as_operand(self.op, argument, value, dtype)
 
     def doubles(self, argument: str, value: ArrayLike, *shapes: tuple[int, ...]) -> Array:
         """Return dense float64 numbers of one of these shapes, or of any shape if none is named."""
-        a = arrays.floats(self.op, argument, value)
+        a = arrays.as_float_array(self.op, argument, value)
         if shapes and a.shape not in shapes:
             raise ValueError(message(self.op, argument, f"has shape {a.shape}", " or ".join(map(str, shapes))))
         return arrays.dense(a, arrays.F64) if a.ndim else arrays.cast(a, arrays.F64)
@@ -105,7 +105,7 @@ class HostCall:
         """Check `out=` in full."""
         output = Output(shape, dtype, like)
         if out is not None:
-            output.given, output.array = out, arrays.destination(self.op, out, shape, dtype)
+            output.given, output.array = out, arrays.check_out(self.op, out, shape, dtype)
         return output
 
     def plan(self, kernel: Kernel, rows: int, classes: int, dtype: DType) -> None:
@@ -158,14 +158,14 @@ class HostCall:
 
     def _run_along(self, kernel: Kernel, rows: Rows, dtype: DType, operands: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run a kernel along other axes than the last. Outputs that cannot be a view go through a temporary."""
-        wanted = dict(operands) if rows.merging else {}
+        wanted = dict(operands) if rows.spans_axes else {}
         for name in kernel.rows:
             if (a := operands[name]) is not None:
-                operands[name] = rows.of(a)
+                operands[name] = rows.view_of(a)
         found = self._launched(kernel, dtype, kernel.arguments(operands))
         for name in wanted:
             if name in kernel.outputs and name in kernel.rows:
-                rows.put_back(operands[name], wanted[name])
+                rows.copy_back(operands[name], wanted[name])
         return found
 
     def sums(self, found: Any) -> Any:  # noqa: ANN401
@@ -205,7 +205,7 @@ def _in_memory_order(kernel: Kernel, operands: dict[str, Any]) -> None:
     if first.ndim == 1 or (first.ndim and first.flags.c_contiguous):
         return
     summed = kernel.loss is not None and operands["loss"] is None
-    views = arrays.flowing(*[operands[name] for name in kernel.rows], summed=summed)
+    views = arrays.in_memory_order(*[operands[name] for name in kernel.rows], summed=summed)
     operands.update(zip(kernel.rows, views, strict=True))
 
 
@@ -213,7 +213,7 @@ def _allocated(output: Output) -> Array:
     a = output.array
     if a is None:
         like, dtype = output.like, output.dtype
-        output.array = a = np.empty(output.shape, dtype) if like is None else arrays.like(like, dtype)
+        output.array = a = np.empty(output.shape, dtype) if like is None else arrays.empty_like(like, dtype)
     return a if output.kernel_shape is None else a.reshape(output.kernel_shape)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the core keeps of rows whose logits come in parts."""
+"""States of rows whose logits come in parts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def start_call(op: str, *operands: object) -> HostCall | DeviceCall:
     """Start a call where its arrays live: on a GPU if one of them is there."""
     for a in operands:  # as `on_gpu` does, without a call
-        if type(a) is not np.ndarray and arrays.home(a) == "cuda":
+        if type(a) is not np.ndarray and arrays.device_kind(a) == "cuda":
             break
     else:
         return HostCall(op)
@@ -46,12 +46,12 @@ def start_host_call(op: str, *operands: object) -> HostCall:
 
 def on_gpu(*operands: object) -> bool:
     """Say whether one of some arrays lives on a GPU."""
-    return any(type(a) is not np.ndarray and arrays.home(a) == "cuda" for a in operands)
+    return any(type(a) is not np.ndarray and arrays.device_kind(a) == "cuda" for a in operands)
 
 
 def plain_call(op: str, x: object, *arguments: object) -> Array | None:
     """Take the short road of dense GPU arrays whose library has DLPack's C exchange; None where it is closed."""
-    if type(x) is np.ndarray or arrays.home(x) != "cuda" or config.scope.get() is not None or cuda_reason():
+    if type(x) is np.ndarray or arrays.device_kind(x) != "cuda" or config.scope.get() is not None or cuda_reason():
         return None
     made: Array | None = getattr(cuda_module(), f"{op}_plain")(x, *arguments)
     return made

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users pass, checked and brought to the form that kernels take: nothing here computes."""
+"""Checks of arguments, and their conversion to the form that kernels take. Nothing here computes."""

@@ -38,7 +38,7 @@ _WITH_WHERE = (  # ops that take where=
 _ACCEPTED = "float16, bfloat16 (ml_dtypes), float32, float64; integers, bool and Python numbers become float64"
 
 
-def home(x: object) -> str:
+def device_kind(x: object) -> str:
     """Return the kind of device that `x` lives on: "cpu" or "cuda"."""
     if isinstance(x, np.ndarray | np.generic | int | float | list | tuple):
         return "cpu"
@@ -55,12 +55,12 @@ def _device_type(x: object) -> int | None:
         return None
 
 
-def floats(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+def as_float_array(op: str, argument: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """Return `value` as a plain native ndarray of a dtype that the core computes in."""
     array = as_given(op, argument, value)
     kind = computed_dtype(op, argument, array.dtype)
     if dtype is not None:
-        kind = wanted(op, dtype)
+        kind = check_dtype(op, dtype)
     return cast(array, kind)  # a narrower dtype= overflows to inf, as in PyTorch
 
 
@@ -83,24 +83,24 @@ def joint_dtype(*kinds: np.dtype[Any]) -> np.dtype[Any]:
     return kinds[0] if len(set(kinds)) == 1 else F64 if F64 in kinds else F32
 
 
-def common(*arrays: Array) -> np.dtype[Any]:
+def common_dtype(*arrays: Array) -> np.dtype[Any]:
     """Return the dtype that holds all of the arrays."""
     return joint_dtype(*(a.dtype for a in arrays))
 
 
-def alike(*arrays: Array) -> tuple[Array, ...]:
+def promote(*arrays: Array) -> tuple[Array, ...]:
     """Bring arrays to the dtype that they have in common."""
-    kind = common(*arrays)
+    kind = common_dtype(*arrays)
     return tuple(cast(a, kind) for a in arrays)
 
 
-def joining(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+def as_operand(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value`, given beside logits of `dtype`. Integers and bare numbers take that dtype, floats keep theirs."""
     bare = type(value) in (bool, int, float) or as_given(op, argument, value).dtype.kind in "iub"
-    return floats(op, argument, value, dtype if bare else None)
+    return as_float_array(op, argument, value, dtype if bare else None)
 
 
-def sharpness(op: str, beta: object, dtype: np.dtype[Any]) -> float:
+def check_beta(op: str, beta: object, dtype: np.dtype[Any]) -> float:
     """Check `beta=`: a normal number of the type that arrays of `dtype` are computed in, so that its inverse is one."""
     least, most = _NORMAL[reduction_dtype(dtype)]
     accepted = f"a number > 0, from {least:.3g} to {most:.3g} for {dtype}"
@@ -112,7 +112,7 @@ def sharpness(op: str, beta: object, dtype: np.dtype[Any]) -> float:
     return value
 
 
-def destination(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+def check_out(op: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
     """Check `out=` in full, before anything is written, and return it as a plain ndarray."""
     if out is None:
         return None
@@ -168,13 +168,13 @@ def dense(a: Array, dtype: np.dtype[Any]) -> Array:
     return np.ascontiguousarray(cast(a, dtype))
 
 
-def like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+def empty_like(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     """Allocate an array in the memory order of `x`."""
     # NumPy would put a broadcast axis innermost, which tears rows apart.
     return np.empty_like(x, dtype, order="C" if 0 in x.strides else "K")
 
 
-def flowing(*arrays: Array | None, summed: bool = False) -> tuple[Any, ...]:
+def in_memory_order(*arrays: Array | None, summed: bool = False) -> tuple[Any, ...]:
     """Return views of arrays of one shape for the core to walk element by element: memory order, at least one axis.
 
     What is `summed` on the way keeps index order, so that memory order changes no bit.
@@ -193,7 +193,7 @@ def without_overlap(a: Array, out: Array) -> Array:
     return a.copy() if (overlap if a.dtype == out.dtype else share)(a, out) else a
 
 
-def unwrap(y: Array, out: object) -> Array:
+def scalar_or_array(y: Array, out: object) -> Array:
     """Return what the user sees: their own `out`, a scalar for no dimensions, else the array."""
     if out is not None:
         return out  # type: ignore[return-value]
@@ -215,7 +215,7 @@ def expect_shape_of(op: str, argument: str, a: Array, other: str, shape: tuple[i
         raise ValueError(message(op, argument, f"has shape {a.shape}", f"the shape of {other}, {shape}"))
 
 
-def spread(op: str, argument: str, a: Array, shape: tuple[int, ...], or_else: str = "") -> Array:
+def broadcast(op: str, argument: str, a: Array, shape: tuple[int, ...], or_else: str = "") -> Array:
     """Broadcast `a` to `shape`, as a read-only view."""
     if a.shape == shape:
         return a
@@ -302,7 +302,7 @@ def _hint(dtype: np.dtype[Any]) -> str:
     return _ACCEPTED
 
 
-def wanted(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
+def check_dtype(op: str, dtype: DTypeLike | None) -> np.dtype[Any]:
     """Check `dtype=`."""
     accepted = "float16, bfloat16 (ml_dtypes), float32, float64"
     try:

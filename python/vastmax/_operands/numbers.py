@@ -14,21 +14,26 @@ import numpy as np
 from vastmax.errors import message
 
 _MOST = sys.float_info.max
-LEAST_CAP = float(np.finfo(np.float32).tiny)  # of a soft cap or a temperature: its inverse is finite in float32
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)  # of a soft cap or a temperature: its inverse is finite in float32
 
 
-def number(op: str, argument: str, value: object, least: float, most: float = inf) -> float:
-    """Check a real number."""
-    accepted = f"a finite number >= {least:.3g}" if most == inf else f"a number from {least:g} to {most:g}"
-    return _between(op, argument, value, least, most, accepted)
+def check_float(op: str, argument: str, value: object, least: float = -inf, most: float = inf) -> float:
+    """Check a finite real number, and its bounds."""
+    if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's real scalars are
+        raise TypeError(message(op, argument, f"is {value!r}", _accepted(least, most)))
+    n = nearest(value)
+    if not max(least, -_MOST) <= n <= min(most, _MOST):
+        raise ValueError(message(op, argument, f"is {value!r}", _accepted(least, most)))
+    return n
 
 
-def real(op: str, argument: str, value: object) -> float:
-    """Check a real number of any sign."""
-    return _between(op, argument, value, -inf, inf, "a finite number")
+def _accepted(least: float, most: float) -> str:
+    if most != inf:
+        return f"a number from {least:g} to {most:g}"
+    return "a finite number" if least == -inf else f"a finite number >= {least:.3g}"
 
 
-def whole(op: str, argument: str, value: object, least: float, most: float, accepted: str) -> int:
+def check_int(op: str, argument: str, value: object, least: float, most: float, accepted: str) -> int:
     """Check an integer."""
     try:
         n = index(value)  # type: ignore[arg-type]
@@ -45,12 +50,3 @@ def nearest(n: Any) -> float:  # noqa: ANN401 - a real number of any kind
         return float(n)
     except OverflowError:
         return inf if n > 0 else -inf
-
-
-def _between(op: str, argument: str, value: object, least: float, most: float, accepted: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's real scalars are
-        raise TypeError(message(op, argument, f"is {value!r}", accepted))
-    n = nearest(value)
-    if not max(least, -_MOST) <= n <= min(most, _MOST):
-        raise ValueError(message(op, argument, f"is {value!r}", accepted))
-    return n

@@ -11,7 +11,7 @@ import numpy as np
 
 from vastmax._operands import arrays
 from vastmax._operands.arrays import F64
-from vastmax._operands.numbers import whole
+from vastmax._operands.numbers import check_int
 from vastmax.errors import message
 
 if TYPE_CHECKING:
@@ -23,50 +23,61 @@ if TYPE_CHECKING:
 class Rows:
     """How arrays of one shape fall into rows along `axis`.
 
-    `moves`: the rows of an array are not already along its last axis. `merging`: a row spans several axes, so that `of`
-    may have to copy.
+    `moves` says that the rows of an array are not already along its last axis, `spans_axes` that a row spans several
+    axes, so that `view_of` may have to copy.
     """
 
-    __slots__ = ("_op", "_order", "axes", "classes", "count", "kept", "merging", "moves", "result", "shape")
+    __slots__ = (
+        "_op",
+        "_order",
+        "axes",
+        "classes",
+        "count",
+        "keepdims_shape",
+        "moves",
+        "reduced_shape",
+        "shape",
+        "spans_axes",
+    )
 
     def __init__(self, op: str, shape: tuple[int, ...], axis: Axis) -> None:
         self._op, self.shape = op, shape
         self.axes: tuple[int, ...]
         self._order: tuple[int, ...] | None
-        self.result: tuple[int, ...]
-        self.kept: tuple[int, ...]
+        self.reduced_shape: tuple[int, ...]
+        self.keepdims_shape: tuple[int, ...]
         if shape and type(axis) is int and axis in (-1, len(shape) - 1):  # the usual case, ten times as fast
             self.axes, self._order = (len(shape) - 1,), None
-            self.merging = self.moves = False
-            self.result, self.classes = shape[:-1], shape[-1]
-            self.kept = (*self.result, 1)
+            self.spans_axes = self.moves = False
+            self.reduced_shape, self.classes = shape[:-1], shape[-1]
+            self.keepdims_shape = (*self.reduced_shape, 1)
         else:
             self.axes = axes = _normalised(op, axis, len(shape))
             others = [i for i in range(len(shape)) if i not in axes]
             order = (*others, *axes)
             self._order = None if order == tuple(range(len(shape))) else order
-            self.merging = len(axes) > 1
+            self.spans_axes = len(axes) > 1
             self.moves = self._order is not None or len(axes) != 1
-            self.result = tuple([shape[i] for i in others])
+            self.reduced_shape = tuple([shape[i] for i in others])
             self.classes = prod([shape[i] for i in axes])
-            self.kept = tuple([1 if i in axes else shape[i] for i in range(len(shape))])
-        self.count = prod(self.result)
+            self.keepdims_shape = tuple([1 if i in axes else shape[i] for i in range(len(shape))])
+        self.count = prod(self.reduced_shape)
 
-    def of(self, a: Array) -> Array:
+    def view_of(self, a: Array) -> Array:
         """Return `a`, of the full shape, with its rows along the last axis. A view wherever strides allow one."""
         moved = self.moved(a)
-        return moved if len(self.axes) == 1 else moved.reshape(*self.result, self.classes)
+        return moved if len(self.axes) == 1 else moved.reshape(*self.reduced_shape, self.classes)
 
     def moved(self, a: Array) -> Array:
         """Return a view of `a` with the axes of a row last."""
         return a if self._order is None else a.transpose(self._order)
 
-    def of_mask(self, mask: Array | None) -> Array | None:
+    def view_of_mask(self, mask: Array | None) -> Array | None:
         """Return the rows of a mask, if there is one."""
-        return None if mask is None else self.of(mask)
+        return None if mask is None else self.view_of(mask)
 
-    def put_back(self, rows: Array, a: Array) -> None:
-        """Store what `of` could only copy."""
+    def copy_back(self, rows: Array, a: Array) -> None:
+        """Store what `view_of` could only copy."""
         if not np.may_share_memory(rows, a):
             moved = self.moved(a)
             moved[...] = rows.reshape(moved.shape)
@@ -83,8 +94,10 @@ class Rows:
         if not good.all():
             raise ValueError(message(self._op, "temperature", f"is {t[~good].flat[0]}", "finite numbers > 0"))
         if t.shape == (self.count,):  # one for each row; where this broadcasts too, it means the same
-            t = t.reshape(self.kept)
-        return arrays.spread(self._op, "temperature", t, self.kept, f" or ({self.count},)").reshape(self.result)
+            t = t.reshape(self.keepdims_shape)
+        return arrays.broadcast(self._op, "temperature", t, self.keepdims_shape, f" or ({self.count},)").reshape(
+            self.reduced_shape
+        )
 
     def mask(self, where: ArrayLike | None) -> Array | None:
         """Check `where=` and return it with the full shape."""
@@ -93,24 +106,28 @@ class Rows:
         mask = arrays.as_given(self._op, "where", where)
         if mask.dtype != np.bool_:
             raise TypeError(message(self._op, "where", f"has dtype {mask.dtype}", "bool"))
-        return arrays.spread(self._op, "where", mask, self.shape)
+        return arrays.broadcast(self._op, "where", mask, self.shape)
 
-    def one_each(self, argument: str, numbers: Array) -> Array:
+    def per_row(self, argument: str, numbers: Array) -> Array:
         """Spread numbers over the rows, dense; `axis` may be left in them with length 1."""
-        if numbers.ndim == len(self.kept):
-            numbers = arrays.spread(self._op, argument, numbers, self.kept, f" or {self.result}").reshape(self.result)
-        return np.ascontiguousarray(arrays.spread(self._op, argument, numbers, self.result, f" or {self.kept}"))
+        if numbers.ndim == len(self.keepdims_shape):
+            numbers = arrays.broadcast(
+                self._op, argument, numbers, self.keepdims_shape, f" or {self.reduced_shape}"
+            ).reshape(self.reduced_shape)
+        return np.ascontiguousarray(
+            arrays.broadcast(self._op, argument, numbers, self.reduced_shape, f" or {self.keepdims_shape}")
+        )
 
-    def how_many(self, argument: str, n: object, least: int, of: str) -> int:
-        """Check how many classes to return of each row of the array that users call `of`."""
+    def check_count(self, argument: str, n: object, least: int, of: str) -> int:
+        """Check how many classes to return of each row of the array that users call `view_of`."""
         if self.classes == 0:
             raise ValueError(message(self._op, of, f"has shape {self.shape}", "at least one class along axis"))
         accepted = f"an int from {least} to {self.classes}, the number of classes"
-        return whole(self._op, argument, n, least, self.classes, accepted)
+        return check_int(self._op, argument, n, least, self.classes, accepted)
 
     def returned(self, values: Array, kind: np.dtype[Any], *more: int) -> Reduced:
         """Shape what the core found for each row for the user."""
-        return arrays.unwrap(arrays.cast(values, kind).reshape((*self.result, *more)), None)
+        return arrays.scalar_or_array(arrays.cast(values, kind).reshape((*self.reduced_shape, *more)), None)
 
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a draw from logits is given: how many classes, temperatures and filters, one number or one for each row."""
+"""Parameters of draws from logits: sizes, temperatures and filters, one number or one for each row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def temperatures(op: str, rows: Rows, value: ArrayLike) -> Array:
     bad = ~(numbers >= 0)
     if bad.any():
         raise ValueError(message(op, "temperature", f"is {given[bad].flat[0]}", accepted))
-    return rows.one_each("temperature", numbers)
+    return rows.per_row("temperature", numbers)
 
 
 def counts(op: str, argument: str, value: ArrayLike | None, rows: Rows) -> Array | None:
@@ -72,4 +72,4 @@ def _of_rows(op: str, argument: str, value: ArrayLike, rows: Rows, kinds: str, a
     given = arrays.as_given(op, argument, value)
     if given.dtype.kind not in kinds and not ("f" in kinds and arrays.is_float(given.dtype)):
         raise TypeError(message(op, argument, f"has dtype {given.dtype}", accepted))
-    return rows.one_each(argument, given)
+    return rows.per_row(argument, given)

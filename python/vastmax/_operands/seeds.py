@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from vastmax._operands.numbers import whole
+from vastmax._operands.numbers import check_int
 
 if TYPE_CHECKING:
     from numpy.random import Generator, SeedSequence
@@ -36,19 +36,19 @@ def _int_key(op: str, seed: object) -> int:
     if type(seed) is int and 0 <= seed < 1 << 64:
         return seed
     accepted = "an int from 0 to 2**64 - 1, a numpy.random.Generator or SeedSequence, None for fresh entropy"
-    return whole(op, "seed", seed, 0, (1 << 64) - 1, accepted)
+    return check_int(op, "seed", seed, 0, (1 << 64) - 1, accepted)
 
 
 def step(op: str, value: object) -> int:
     """Check `step=`."""
-    return whole(op, "step", value, 0, (1 << 32) - 1, "an int from 0 to 2**32 - 1")
+    return check_int(op, "step", value, 0, (1 << 32) - 1, "an int from 0 to 2**32 - 1")
 
 
 def row_offset(op: str, value: object, rows: int) -> int:
     """Check `row_offset=` of a part with this many rows."""
-    return whole(op, "row_offset", value, 0, (1 << 48) - rows, "an int >= 0; rows end at 2**48")
+    return check_int(op, "row_offset", value, 0, (1 << 48) - rows, "an int >= 0; rows end at 2**48")
 
 
 def draws(op: str, argument: str, value: object) -> int:
     """Check a number of draws."""
-    return whole(op, argument, value, 0, (1 << 32) - 1, "an int from 0 to 2**32 - 1")
+    return check_int(op, argument, value, 0, (1 << 32) - 1, "an int from 0 to 2**32 - 1")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from vastmax._operands import arrays
-from vastmax._operands.numbers import whole
+from vastmax._operands.numbers import check_int
 from vastmax.errors import message
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def parts_of(target: TargetLike) -> tuple[ArrayLike, ...]:
 
 
 def _is_array(value: ArrayLike) -> bool:
-    return arrays.home(value) != "cpu" or np.ndim(value) > 0
+    return arrays.device_kind(value) != "cpu" or np.ndim(value) > 0
 
 
 def ignored_class(op: str, value: object) -> int:
     """Check `ignore_index=`, which need not be a class."""
-    return whole(op, "ignore_index", value, -(1 << 63), (1 << 63) - 1, "an int of 64 bits")
+    return check_int(op, "ignore_index", value, -(1 << 63), (1 << 63) - 1, "an int of 64 bits")
 
 
 def are_probabilities(op: str, target: Array, rows: Rows) -> bool:
@@ -43,14 +43,16 @@ def are_probabilities(op: str, target: Array, rows: Rows) -> bool:
     kind = target.dtype.kind
     if target.shape == rows.shape and kind not in "iub":
         return True
-    if target.shape == rows.result and kind in "iu":
+    if target.shape == rows.reduced_shape and kind in "iu":
         return False
     given = f"has dtype {target.dtype} and shape {target.shape}"
     if kind not in "iu" and target.size:
-        accepted = f"integers of shape {rows.result}, probabilities of shape {rows.shape}, or (ids, probabilities)"
+        accepted = (
+            f"integers of shape {rows.reduced_shape}, probabilities of shape {rows.shape}, or (ids, probabilities)"
+        )
         raise TypeError(message(op, "target", given, accepted))
-    if target.shape != rows.result:
-        accepted = f"integers of shape {rows.result}, or probabilities of the shape of logits, {rows.shape}"
+    if target.shape != rows.reduced_shape:
+        accepted = f"integers of shape {rows.reduced_shape}, or probabilities of the shape of logits, {rows.shape}"
         raise ValueError(message(op, "target", given, accepted))
     return False
 
@@ -72,10 +74,10 @@ def class_ids(
 def several_ids(op: str, value: ArrayLike, rows: Rows, ignore: int) -> Array:
     """Check targets of several classes for each row, which come with their probabilities."""
     shape = arrays.as_given(op, "target", value).shape
-    if shape[: len(rows.result)] != rows.result or len(shape) != len(rows.result) + 1:
-        accepted = f"ids and probabilities of shape {(*rows.result, 'K')}, K classes for each row"
+    if shape[: len(rows.reduced_shape)] != rows.reduced_shape or len(shape) != len(rows.reduced_shape) + 1:
+        accepted = f"ids and probabilities of shape {(*rows.reduced_shape, 'K')}, K classes for each row"
         raise ValueError(message(op, "target", f"has ids of shape {shape}", accepted))
-    return class_ids(op, "target", value, shape, rows.classes, ignore, len(rows.result))
+    return class_ids(op, "target", value, shape, rows.classes, ignore, len(rows.reduced_shape))
 
 
 def integers(op: str, argument: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -124,7 +126,7 @@ def in_range(
 def picked(op: str, wanted: ArrayLike, rows: Rows) -> Array:
     """Check classes, one or several for each row."""
     shape = arrays.as_given(op, "index", wanted).shape
-    if shape[: len(rows.result)] != rows.result or len(shape) > len(rows.result) + 1:
-        accepted = f"{rows.result}, or {(*rows.result, 'K')} for K classes of each row"
+    if shape[: len(rows.reduced_shape)] != rows.reduced_shape or len(shape) > len(rows.reduced_shape) + 1:
+        accepted = f"{rows.reduced_shape}, or {(*rows.reduced_shape, 'K')} for K classes of each row"
         raise ValueError(message(op, "index", f"has shape {shape}", accepted))
-    return class_ids(op, "index", wanted, shape, rows.classes, row_dims=len(rows.result))
+    return class_ids(op, "index", wanted, shape, rows.classes, row_dims=len(rows.reduced_shape))

@@ -23,7 +23,7 @@ def elementwise(op: str, x: ArrayLike, out: Array | None, dtype: DTypeLike | Non
         return made
     call = start_call(op, x)
     values, kind = call.as_logits("x", x, dtype)
-    checked_beta = arrays.sharpness(op, beta, kind)
+    checked_beta = arrays.check_beta(op, beta, kind)
     y = call.output(out, values.shape, kind, like=values)
     kernel = KERNELS[op]
     call.plan(kernel, 1, values.size, kind)
@@ -42,7 +42,7 @@ def elementwise_grad(
     grad, grad_kind = call.as_logits("grad_output", grad_output, beside=kind)
     arrays.expect_shape_of(op, "grad_output", grad, argument, values.shape)
     kind = arrays.joint_dtype(kind, grad_kind)
-    checked_beta = arrays.sharpness(op, beta, kind)
+    checked_beta = arrays.check_beta(op, beta, kind)
     y = call.output(out, values.shape, kind, like=values)
     kernel = KERNELS[op]
     _, operand_of_saved, *_ = kernel.names
@@ -68,7 +68,7 @@ def elementwise_loss(
     read = {name: call.as_logits(name, a, beside=kind) for name, a in given.items() if a is not None}
     kind = arrays.joint_dtype(kind, *(k for _, k in read.values()))
     arrays.expect_shape_of(op, "target", read["target"][0], "input", logits.shape)
-    others = {name: arrays.spread(op, name, a, logits.shape) for name, (a, _) in read.items()}
+    others = {name: arrays.broadcast(op, name, a, logits.shape) for name, (a, _) in read.items()}
     result = arrays.reduction_dtype(kind)
     kernel = KERNELS["binary_cross_entropy_with_logits"]
     call.plan(kernel, 1, logits.size, kind)

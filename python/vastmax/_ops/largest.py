@@ -35,7 +35,7 @@ class Largest:
 
 def largest(part: Array, axis: int, k: int, start: int) -> Largest:
     """Return the k largest of one part, whose first class is `start`; all where it has fewer."""
-    x = np.moveaxis(arrays.floats("top_k", "x", part), axis, -1)
+    x = np.moveaxis(arrays.as_float_array("top_k", "x", part), axis, -1)
     shape = (*x.shape[:-1], min(k, x.shape[-1]))
     values, classes = np.empty(shape, x.dtype), np.empty(shape, np.int64)
     if values.size:

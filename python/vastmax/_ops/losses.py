@@ -13,7 +13,7 @@ from vastmax._backends.kernels import KERNELS
 from vastmax._backends.start import start_call
 from vastmax._operands import arrays
 from vastmax._operands.arrays import F64
-from vastmax._operands.numbers import LEAST_CAP, number
+from vastmax._operands.numbers import SMALLEST_SCALE, check_float
 from vastmax._operands.reduction import check_reduction, expect_scale, quotient
 from vastmax._operands.rows import rows_along
 from vastmax._operands.targets import are_probabilities, class_ids, ignored_class, parts_of, several_ids
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """What the logits are compared with: classes, classes with probabilities, or a probability of every class."""
+    """The target of each row: classes, classes with probabilities, or a probability of every class."""
 
     ids: Array | None  # int64, one or `width` for each row
     width: int
@@ -60,24 +60,24 @@ def cross_entropy(
 ) -> CrossEntropyResult:
     """Run cross_entropy and cross_entropy_with_grad; they differ in `op`."""
     check_reduction(op, reduction)
-    smoothing = number(op, "label_smoothing", label_smoothing, 0, 1)
-    z = number(op, "z_loss", z_loss, 0)
-    cap = 0.0 if softcap is None else number(op, "softcap", softcap, LEAST_CAP)
+    smoothing = check_float(op, "label_smoothing", label_smoothing, 0, 1)
+    z = check_float(op, "z_loss", z_loss, 0)
+    cap = 0.0 if softcap is None else check_float(op, "softcap", softcap, SMALLEST_SCALE)
     ignore = ignored_class(op, ignore_index)
     call = start_call(op, logits, *parts_of(target))
     x, kind = call.as_logits("logits", logits)
     rows = rows_along(op, "logits", x, axis)
     goal, kind = _target(call, kind, rows, target, ignore)
     of_class = None if weight is None else call.doubles("weight", weight, (rows.classes,))
-    of_row = None if sample_weight is None else call.doubles("sample_weight", sample_weight, rows.result)
+    of_row = None if sample_weight is None else call.doubles("sample_weight", sample_weight, rows.reduced_shape)
     t, mask = call.row_options(rows, temperature, where)
-    scale = _gradient_scale(call, grad_output, () if reduction != "none" else rows.result)
+    scale = _gradient_scale(call, grad_output, () if reduction != "none" else rows.reduced_shape)
     kernel = KERNELS[op]
     grad = call.output(out, x.shape, kind, like=x) if op == "cross_entropy_with_grad" else None
     call.plan(kernel, rows.count, rows.classes, kind)
     result = arrays.reduction_dtype(kind)
-    loss = Output(rows.result, F64, returned=result)
-    lse = Output(rows.result, F64, returned=result) if return_lse else None
+    loss = Output(rows.reduced_shape, F64, returned=result)
+    lse = Output(rows.reduced_shape, F64, returned=result) if return_lse else None
     (ids,) = call.per_row(goal.ids)
     found = call.run(
         kernel,
@@ -126,7 +126,7 @@ def _target(
             return Target(None, 1, None, call.cast(probabilities, F64)), F64
         return Target(None, 1, None, probabilities), kind
     classes = call.on_host("target", parts[0])
-    return Target(class_ids(op, "target", classes, rows.result, rows.classes, ignore), 1, None, None), kind
+    return Target(class_ids(op, "target", classes, rows.reduced_shape, rows.classes, ignore), 1, None, None), kind
 
 
 def _gradient_scale(call: Call, grad_output: ArrayLike | None, loss_shape: tuple[int, ...]) -> Array | None:

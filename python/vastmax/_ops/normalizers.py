@@ -74,21 +74,21 @@ def norm_reduce(
     rows = Rows(op, shape, axis)
     t, mask = call.row_options(rows, temperature, where)
     result = arrays.reduction_dtype(kind)
-    y = call.output(out, rows.kept if keepdims else rows.result, result)
+    y = call.output(out, rows.keepdims_shape if keepdims else rows.reduced_shape, result)
     sign = Output(y.shape, result) if return_sign else None
     for output in (y, sign):
         if output is not None:
-            output.kernel_shape = rows.result
+            output.kernel_shape = rows.reduced_shape
             output.returned = kind if narrow else result
-    x = arrays.spread(op, "a", logits, shape)
+    x = arrays.broadcast(op, "a", logits, shape)
     if weights is None:
         kernel = KERNELS["logsumexp"]
         call.plan(kernel, rows.count, rows.classes, kind)
         call.run(kernel, rows, kind, x=x, out=y, temperature=t, where=mask)
         if sign is not None:
-            call.run(LOGSUMEXP_SIGNS, rows, kind, value=y.made.reshape(rows.result), sign=sign)
+            call.run(LOGSUMEXP_SIGNS, rows, kind, value=y.made.reshape(rows.reduced_shape), sign=sign)
     else:
-        kernel, w = KERNELS["logsumexp_weighted"], arrays.spread(op, "b", weights, shape)
+        kernel, w = KERNELS["logsumexp_weighted"], arrays.broadcast(op, "b", weights, shape)
         call.plan(kernel, rows.count, rows.classes, kind)
         call.run(kernel, rows, kind, a=x, b=w, out=y, sign=sign, temperature=t, where=mask)
     return call.finish(y) if sign is None else (call.finish(y), call.finish(sign))
@@ -110,13 +110,15 @@ def norm_grad(
     if grad.dtype == arrays.F64:
         kind = arrays.F64
     rows = Rows(op, logits.shape, axis)
-    if grad.shape not in (rows.result, rows.kept):
-        raise ValueError(message(op, "grad_output", f"has shape {grad.shape}", f"{rows.result} or {rows.kept}"))
+    if grad.shape not in (rows.reduced_shape, rows.keepdims_shape):
+        raise ValueError(
+            message(op, "grad_output", f"has shape {grad.shape}", f"{rows.reduced_shape} or {rows.keepdims_shape}")
+        )
     t, mask = call.row_options(rows, temperature, where)
     y = call.output(out, logits.shape, kind, like=logits)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    grad = call.cast(grad, arrays.reduction_dtype(kind)).reshape(rows.result)
+    grad = call.cast(grad, arrays.reduction_dtype(kind)).reshape(rows.reduced_shape)
     call.run(kernel, rows, kind, grad=grad, x=logits, out=y, temperature=t, where=mask)
     return call.finish(y)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ops return that have several results.
+"""Results of ops that return several arrays.
 
 A field that is None without an option has `Any` in its type in place of None, as in typeshed: type checkers cannot see
 the option, and would ask for a test before each use.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CrossEntropyResult(NamedTuple):
-    """What `cross_entropy_with_grad` returns."""
+    """The result of `cross_entropy_with_grad`."""
 
     loss: Reduced
     grad: Any  # an array
@@ -26,7 +26,7 @@ class CrossEntropyResult(NamedTuple):
 
 
 class SoftmaxStats(NamedTuple):
-    """What `softmax_stats` returns."""
+    """The result of `softmax_stats`."""
 
     lse: Reduced
     max: Reduced
@@ -39,7 +39,7 @@ class SoftmaxStats(NamedTuple):
 
 
 class SampledSoftmaxResult(NamedTuple):
-    """What `sampled_softmax` returns."""
+    """The result of `sampled_softmax` and `nce_loss`."""
 
     loss: Array
     lse: Array

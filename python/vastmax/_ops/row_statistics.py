@@ -34,21 +34,21 @@ def softmax_stats(
     call = start_call(op, logits, target)
     x, kind = call.as_logits("logits", logits)
     rows = rows_along(op, "logits", x, axis)
-    n = rows.how_many("top_n", top_n, 0, "logits")
+    n = rows.check_count("top_n", top_n, 0, "logits")
     ids = None
     if target is not None:
-        ids = class_ids(op, "target", call.on_host("target", target), rows.result, rows.classes)
+        ids = class_ids(op, "target", call.on_host("target", target), rows.reduced_shape, rows.classes)
     t, _ = call.row_options(rows, temperature, None)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    result, several = arrays.reduction_dtype(kind), (*rows.result, n)
+    result, several = arrays.reduction_dtype(kind), (*rows.reduced_shape, n)
     outputs = {
-        "lse": Output(rows.result, F64, returned=result),
-        "largest": Output(rows.result, F64, returned=result),
-        "argmax": Output(rows.result, _INT64),
-        "entropy": Output(rows.result, F64, returned=result),
-        "target_log_prob": None if ids is None else Output(rows.result, F64, returned=result),
-        "target_rank": None if ids is None else Output(rows.result, _INT64),
+        "lse": Output(rows.reduced_shape, F64, returned=result),
+        "largest": Output(rows.reduced_shape, F64, returned=result),
+        "argmax": Output(rows.reduced_shape, _INT64),
+        "entropy": Output(rows.reduced_shape, F64, returned=result),
+        "target_log_prob": None if ids is None else Output(rows.reduced_shape, F64, returned=result),
+        "target_rank": None if ids is None else Output(rows.reduced_shape, _INT64),
         "top_log_probs": Output(several, F64, returned=result) if n else None,
         "top_indices": Output(several, _INT64) if n else None,
     }
@@ -66,7 +66,7 @@ def entropy(logits: ArrayLike, axis: int, temperature: ArrayLike | None) -> Redu
     t, _ = call.row_options(rows, temperature, None)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    found = Output(rows.result, F64, returned=arrays.reduction_dtype(kind))
+    found = Output(rows.reduced_shape, F64, returned=arrays.reduction_dtype(kind))
     call.run(
         kernel,
         rows,
@@ -97,7 +97,7 @@ def selective_log_softmax(logits: ArrayLike, index: ArrayLike, axis: int, temper
     t, _ = call.row_options(rows, temperature, None)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    width = prod(ids.shape[len(rows.result) :])
+    width = prod(ids.shape[len(rows.reduced_shape) :])
     found = Output(ids.shape, F64, returned=arrays.reduction_dtype(kind))
     (classes,) = call.per_row(ids)
     call.run(kernel, rows, kind, x=x, ids=classes, width=width, out=found, temperature=t)
@@ -114,6 +114,6 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int) -> Reduce
     arrays.expect_shape_of(op, "q_logits", q, "p_logits", p.shape)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    found = Output(rows.result, F64, returned=arrays.reduction_dtype(kind))
+    found = Output(rows.reduced_shape, F64, returned=arrays.reduction_dtype(kind))
     call.run(kernel, rows, kind, p=p, q=q, out=found)
     return call.finish(found)

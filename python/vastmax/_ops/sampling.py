@@ -12,7 +12,7 @@ from vastmax._backends.kernels import KERNELS
 from vastmax._backends.start import start_call
 from vastmax._operands import arrays, seeds
 from vastmax._operands.arrays import F64
-from vastmax._operands.numbers import LEAST_CAP, number
+from vastmax._operands.numbers import SMALLEST_SCALE, check_float
 from vastmax._operands.rows import rows_along
 from vastmax._operands.sampling_parameters import counts, shares, size_of, temperatures
 
@@ -57,7 +57,7 @@ def sample(
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
     t, k, p, least = call.per_row(t, k, p, least)
-    shape = (*rows.result, *more)
+    shape = (*rows.reduced_shape, *more)
     ids = Output(shape, _INT64)
     log_prob = Output(shape, F64, returned=arrays.reduction_dtype(kind)) if return_log_prob else None
     valid = Output(shape, _BOOL) if return_valid else None
@@ -90,7 +90,7 @@ def gumbel_softmax(logits: ArrayLike, tau: float, hard: bool, axis: int, seed: S
     call = start_call(op, logits)
     x, kind = call.as_logits("logits", logits)
     rows = rows_along(op, "logits", x, axis)
-    checked_tau = number(op, "tau", tau, LEAST_CAP)
+    checked_tau = check_float(op, "tau", tau, SMALLEST_SCALE)
     seeds.check(op, seed)
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)

@@ -27,11 +27,11 @@ def top_k(x: ArrayLike, k: int, axis: int) -> tuple[Array, Array]:
     call = start_call(op, x)
     logits, kind = call.as_logits("x", x)
     rows = rows_along(op, "x", logits, axis)
-    n = rows.how_many("k", k, 1, "x")
+    n = rows.check_count("k", k, 1, "x")
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
-    back = rows.axes[0] if rows.axes and rows.axes[0] != len(rows.result) else -1
-    values, indices = Output((*rows.result, n), kind), Output((*rows.result, n), _INT64)
+    back = rows.axes[0] if rows.axes and rows.axes[0] != len(rows.reduced_shape) else -1
+    values, indices = Output((*rows.reduced_shape, n), kind), Output((*rows.reduced_shape, n), _INT64)
     values.axis = indices.axis = back
     call.run(kernel, rows, kind, x=logits, k=n, values=values, indices=indices)
     return call.finish(values), call.finish(indices)

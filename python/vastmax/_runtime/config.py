@@ -12,7 +12,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastmax import _core
-from vastmax._operands.numbers import whole
+from vastmax._operands.numbers import check_int
 from vastmax._runtime import threadpoolctl
 from vastmax.errors import message
 
@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda", "auto")
 
 
 class Options(NamedTuple):
-    """What a call runs with. Zero threads and isa -1 mean the process default, which the core holds."""
+    """The settings of a call. Zero threads and isa -1 mean the default of the process, which the core holds."""
 
     threads: int = 0
     isa: int = -1
@@ -44,24 +44,24 @@ scope: ContextVar[Options | None] = ContextVar("vastmax_config", default=None)
 plain = False  # the environment has been read, and asks for nothing that the core's small entries cannot do
 
 _defaults = Options()
-_settled = False
+_loaded = False
 _lock = RLock()
 _source: dict[str, str] = {}  # what set a process default, where the core did not
 
 
 def current() -> Options:
     """Return the options of a call made here and now."""
-    if not _settled:
-        settle()
+    if not _loaded:
+        load_environment()
     return scope.get() or _defaults
 
 
-def settle() -> None:
+def load_environment() -> None:
     """Read the environment, once. A bad value is dropped with a warning."""
-    global _settled, plain
+    global _loaded, plain
     complaints = []
     with _lock:
-        if _settled:
+        if _loaded:
             return
         _meet_threadpoolctl()
         for name, apply in _ENVIRONMENT.items():
@@ -72,7 +72,7 @@ def settle() -> None:
             except ValueError as error:
                 complaints.append(f"{error}. It is ignored.")
         plain = _defaults.device != "cuda"
-        _settled = True
+        _loaded = True
     for complaint in complaints:  # after the flag: a warning turned into an error is raised once
         warnings.warn(complaint, RuntimeWarning, stacklevel=_depth())
 
@@ -230,13 +230,13 @@ def set_num_threads(n: int) -> None:
     >>> import vastmax
     >>> vastmax.set_num_threads(vastmax.get_num_threads())
     """
-    settle()  # else the environment would override this at the first call
+    load_environment()  # else the environment would override this at the first call
     _core.set_num_threads(_threads("set_num_threads", "n", n))
     _source["threads"] = "set_num_threads"
 
 
 def _default_num_threads() -> int:
-    settle()
+    load_environment()
     return _core.get_num_threads()
 
 
@@ -290,7 +290,7 @@ def sources() -> dict[str, str]:
 
 
 def _threads(op: str, argument: str, n: int) -> int:
-    return whole(op, argument, n, 1, _MOST_THREADS, _ANY_THREADS)
+    return check_int(op, argument, n, 1, _MOST_THREADS, _ANY_THREADS)
 
 
 def _isa(op: str, argument: str, name: str) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What SciPy gets wrong, and time, memory and accuracy beside it on logits of the next word."""
+"""SciPy's wrong results, and time, memory and accuracy beside it on logits of the next word."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `bench` measures, and the bars that it holds vastmax to.
+"""Cases of `bench`, and the bars that it holds vastmax to.
 
 A bar is the largest ratio of our time to another's that passes. "float32", "last axis" and "avx512" stand for vastmax
 itself in another setting, "logsumexp" for that op of it, "1 us" for that time.

@@ -51,7 +51,7 @@ TOP_K = 50
 
 
 class Arrays(NamedTuple):
-    """What a call reads and may write."""
+    """Arrays that a call reads and may write."""
 
     x: Array
     y: Array  # the output of the forward op, for gradients

@@ -113,7 +113,7 @@ def _beside_scipy(out: Screen, options: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass
 class _Trained:
-    """What a method cost, and how good its model is."""
+    """The cost of a method, and the quality of its model."""
 
     steps: int
     step_seconds: float

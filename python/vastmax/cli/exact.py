@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ops should give, in NumPy's long double, and the distance of a result from that in ULP.
+"""Right values of the ops, in NumPy's long double, and the distance of a result from them in ULP.
 
 Longer than float64 on x86 (64 bits of precision) and Linux on ARM (113); elsewhere `REACHES_FLOAT64` is false, and only
 narrower dtypes can be judged. Rows lie along the last axis.

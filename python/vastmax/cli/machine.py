@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What figures depend on: processor, load, memory, versions, commit."""
+"""Conditions that figures depend on: processor, load, memory, versions, commit."""
 
 from __future__ import annotations
 

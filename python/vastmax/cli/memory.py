@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call takes beside its arrays at its peak, each in a fresh process: a used one has memory to give back."""
+"""Peak memory of a call beside its arrays, in a fresh process: a used one has memory to give back."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands write: headings, text, tables, progress. With rich on a terminal where it is installed."""
+"""Output of commands: headings, text, tables, progress. With rich on a terminal where it is installed."""
 
 from __future__ import annotations
 

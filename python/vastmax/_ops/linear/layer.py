@@ -14,7 +14,7 @@ import numpy as np
 from vastmax._backends import policy
 from vastmax._backends.start import start_host_call
 from vastmax._operands import arrays
-from vastmax._operands.numbers import LEAST_CAP, number
+from vastmax._operands.numbers import SMALLEST_SCALE, check_float
 from vastmax.errors import message
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ class Head:
         self.weight = self._matrix(op, weight)
         self.weight_dtype = arrays.computed_dtype(op, "linear_weight", self.weight.dtype)
         self.classes, features = self.weight.shape
-        x = arrays.floats(op, "input", inputs)
+        x = arrays.as_float_array(op, "input", inputs)
         if x.ndim == 0 or x.shape[-1] != features:
             accepted = f"(..., {features}), with the features of linear_weight"
             raise ValueError(message(op, "input", f"has shape {x.shape}", accepted))
-        self.bias = None if bias is None else arrays.floats(op, "linear_bias", bias)
+        self.bias = None if bias is None else arrays.as_float_array(op, "linear_bias", bias)
         if self.bias is not None and self.bias.shape != (self.classes,):
             accepted = f"one number a class, ({self.classes},)"
             raise ValueError(message(op, "linear_bias", f"has shape {self.bias.shape}", accepted))
-        self.cap = 0.0 if softcap is None else number(op, "softcap", softcap, LEAST_CAP)
+        self.cap = 0.0 if softcap is None else check_float(op, "softcap", softcap, SMALLEST_SCALE)
         given = {self.weight_dtype, x.dtype, *([] if self.bias is None else [self.bias.dtype])}
         self.kind = arrays.F64 if arrays.F64 in given else arrays.F32
         self.input_dtype, self.shape = x.dtype, x.shape[:-1]

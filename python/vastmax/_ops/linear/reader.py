@@ -66,7 +66,7 @@ class Reader:
 
     @property
     def found(self) -> tuple[Array, Array, int]:
-        """What the tiles left of each row, and the instruction set."""
+        """The states of the rows after all tiles, and the instruction set."""
         return self.states, self._rows, self._options[1]
 
     def slopes(self, tile: slice, product: Array, slopes: Slopes, out: Array) -> Array:

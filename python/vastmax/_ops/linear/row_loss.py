@@ -12,7 +12,7 @@ import numpy as np
 
 from vastmax import _core
 from vastmax._operands import arrays
-from vastmax._operands.numbers import number
+from vastmax._operands.numbers import check_float
 from vastmax._operands.reduction import check_reduction, quotient
 from vastmax._operands.targets import ignored_class
 from vastmax.errors import message
@@ -109,11 +109,11 @@ def total(values: F64) -> float:
     return _core.reduce_losses(values, 1.0, False)[0]
 
 
-def reduce(losses: F64, kept: Array, own: F64, reduction: str) -> Reduced:
-    """Reduce the losses of the `kept` rows, whose weights are `own`."""
+def reduce(losses: F64, used_rows: Array, own: F64, reduction: str) -> Reduced:
+    """Reduce the losses of the `used_rows`, whose weights are `own`."""
     if reduction == "none":
-        everyone = np.zeros(kept.shape)
-        everyone[kept] = losses
+        everyone = np.zeros(used_rows.shape)
+        everyone[used_rows] = losses
         return everyone
     mean = reduction == "mean"
     return quotient(*_core.reduce_losses(losses, total(own) if mean else 1.0, mean), arrays.F64)
@@ -130,7 +130,7 @@ def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
     """Check the weights of the classes."""
     if weight is None:
         return None
-    values = arrays.floats(op, "weight", weight)
+    values = arrays.as_float_array(op, "weight", weight)
     if values.shape != (classes,):
         raise ValueError(message(op, "weight", f"has shape {values.shape}", str((classes,))))
     return values.astype(np.float64)
@@ -139,6 +139,6 @@ def class_weight(op: str, weight: ArrayLike | None, classes: int) -> F64 | None:
 def options(op: str, reduction: str, ignore_index: int, label_smoothing: float, z_loss: float) -> int:
     """Check what a loss may be given, and return `ignore_index` as an int."""
     check_reduction(op, reduction)
-    number(op, "label_smoothing", label_smoothing, 0, 1)
-    number(op, "z_loss", z_loss, 0)
+    check_float(op, "label_smoothing", label_smoothing, 0, 1)
+    check_float(op, "z_loss", z_loss, 0)
     return ignored_class(op, ignore_index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a correction adds to the logits of targets and draws, so that the sampled loss estimates what it should.
+"""Corrections (logQ) of the logits of targets and draws, without which the sampled loss is biased.
 
 q is the probability of one draw, S their number, Q an expected count:
 
@@ -35,7 +35,7 @@ NAMES = ("importance", "candidate", "refined", "none")
 
 
 class Shifts(NamedTuple):
-    """What is added, in float64."""
+    """Numbers to add to logits, in float64."""
 
     draws: F64  # as the draws are
     rows: F64  # one a row, to all of its draws

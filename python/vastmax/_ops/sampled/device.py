@@ -16,7 +16,7 @@ import numpy as np
 from vastmax._backends import array_libraries
 from vastmax._backends.device import DeviceCall
 from vastmax._operands import arrays, class_table, targets
-from vastmax._operands.numbers import LEAST_CAP, number
+from vastmax._operands.numbers import SMALLEST_SCALE, check_float
 from vastmax._ops.results import SampledSoftmaxResult
 from vastmax._ops.sampled import corrections, negatives
 from vastmax._ops.sampled.gradients import FactoredGrad, SparseRows, group
@@ -67,7 +67,7 @@ def run(
     """Run a loss over sampled classes; the options that need no array are checked."""
     op = site.op
     for argument, value in (("weight", weight), ("bias", bias)):
-        if value is not None and arrays.home(value) != "cuda":
+        if value is not None and arrays.device_kind(value) != "cuda":
             accepted = f"an array on cuda:{site.device}, as the others are; a table is not copied unasked"
             raise ValueError(message(op, argument, "is not on a GPU", accepted))
     of_bias = None if bias is None else site.as_float_array("bias", bias)
@@ -76,7 +76,7 @@ def run(
     grad_dtype, rows = table.gradient_dtype(given), len(given)
     targets = class_table.targets(op, _on_host(site, target), rows, table.classes)
     size = draws_of(op, table, options)
-    scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
+    scale = 1.0 if temperature is None else 1 / check_float(op, "temperature", temperature, SMALLEST_SCALE)
     outer = None if grad_output is None else _outer(site, grad_output, rows)
     source = Source(op, options, size, rows)
     met = len(targets.ids) + size * (1 if options.share == "batch" else rows)
@@ -85,11 +85,11 @@ def run(
     batch = _Batch(site, kind, table, targets, scale, outer, correction, source)
     # A gradient that keeps the input keeps a copy: the caller may write to theirs before it is used.
     x = _Lent.of(site, given, table.kind, inputs, copied=options.need_grad and options.share == "row")
-    x, spoilt = _spoilt(site, x, targets) if kind != Kind.NCE else (x, [])
+    x, nonfinite_idle_rows = _without_nonfinite_idle_rows(site, x, targets) if kind != Kind.NCE else (x, [])
     grad = site.fresh(x.view.shape, table.kind) if options.need_grad else None
     grad_weight: SparseRows | FactoredGrad | None
     grad_weight = batch.shared(x, grad) if options.share == "batch" else batch.own(x, grad)
-    for row in spoilt:
+    for row in nonfinite_idle_rows:
         for a in batch.results[1:]:
             site.module.convert(site.upload(np.full(1, np.nan)), a[row : row + 1], *site.rest)
     reduced = arrays.reduction_dtype(table.weight.dtype)
@@ -124,37 +124,37 @@ class _Lent(NamedTuple):
     @classmethod
     def of(cls, site: DeviceCall, view: Array, dtype: np.dtype[Any], array: Foreign, *, copied: bool) -> _Lent:
         """Return an array as it is if it is dense and of this dtype, else a copy."""
-        if not copied and view.dtype == dtype and view.flags.c_contiguous and arrays.home(array) == "cuda":
+        if not copied and view.dtype == dtype and view.flags.c_contiguous and arrays.device_kind(array) == "cuda":
             return cls(view, array)
         made = cls.new(site, view.shape, dtype)
         site.module.convert(view, made.view, *site.rest)
         return made
 
 
-def _spoilt(site: DeviceCall, x: _Lent, targets: Targets) -> tuple[_Lent, list[int]]:
+def _without_nonfinite_idle_rows(site: DeviceCall, x: _Lent, targets: Targets) -> tuple[_Lent, list[int]]:
     """Rows without a target count for nothing, so no NaN may leave them; return `x` without it, and where it was."""
     idle = np.flatnonzero(np.diff(targets.offsets) == 0)
     if not len(idle):
         return x, []
     rows = site.fresh((len(idle), x.view.shape[1]), x.view.dtype)
     site.module.gather_rows(x.view, site.upload(idle), rows, *site.rest)
-    spoilt = idle[~np.isfinite(site.fetch(rows)).all(axis=1)].tolist()
-    if spoilt:
+    nonfinite_idle_rows = idle[~np.isfinite(site.fetch(rows)).all(axis=1)].tolist()
+    if nonfinite_idle_rows:
         x = _Lent.of(site, x.view, x.view.dtype, x.array, copied=True)
         nothing = site.upload(np.zeros(x.view.shape[1], x.view.dtype))
-        for row in spoilt:
+        for row in nonfinite_idle_rows:
             site.module.convert(nothing, x.view[row], *site.rest)
-    return x, spoilt
+    return x, nonfinite_idle_rows
 
 
 def _on_device(sampler: Law, device: int) -> Foreign:
     """Return the sampler with its tables on a device, where they stay as long as it lives."""
-    kept = _ON_DEVICE.setdefault(sampler, {})
-    if device not in kept:
+    by_device = _ON_DEVICE.setdefault(sampler, {})
+    if device not in by_device:
         from vastmax._backends.load import cuda_module
 
-        kept[device] = cuda_module().Sampler(sampler._native, device)
-    return kept[device]
+        by_device[device] = cuda_module().Sampler(sampler._native, device)
+    return by_device[device]
 
 
 class _Batch:
@@ -469,7 +469,7 @@ def _apply(op: str, gradient: SparseRows, weight: Foreign, lr: float, state: For
     """Update a table on the GPU, in place."""
     site = DeviceCall(op, gradient.rows)
     for argument, value in (("weight", weight), ("state", state))[: 2 if op == "apply_adagrad_" else 1]:
-        if arrays.home(value) != "cuda":
+        if arrays.device_kind(value) != "cuda":
             accepted = f"an array on cuda:{site.device}, as the gradient is"
             raise TypeError(message(op, argument, f"is a {type(value).__name__}", accepted))
     table = _writable(site, "weight", weight)

@@ -11,7 +11,7 @@ from vastmax import _core
 from vastmax._backends.host import HostCall
 from vastmax._backends.start import start_call
 from vastmax._operands import arrays, class_table, targets
-from vastmax._operands.numbers import LEAST_CAP, number
+from vastmax._operands.numbers import SMALLEST_SCALE, check_float
 from vastmax._ops.results import SampledSoftmaxResult
 from vastmax._ops.sampled import corrections
 from vastmax._ops.sampled.gradients import FactoredGrad, SparseRows, group
@@ -68,8 +68,10 @@ def run(
     x, grad_dtype = table.features_of(inputs)
     targets = class_table.targets(op, target, len(x), table.classes)
     size = draws_of(op, table, options)
-    x, spoilt = _spoilt(x, targets) if kind != Kind.NCE else (x, np.empty(0, np.int64))
-    scale = 1.0 if temperature is None else 1 / number(op, "temperature", temperature, LEAST_CAP)
+    x, nonfinite_idle_rows = (
+        _without_nonfinite_idle_rows(x, targets) if kind != Kind.NCE else (x, np.empty(0, np.int64))
+    )
+    scale = 1.0 if temperature is None else 1 / check_float(op, "temperature", temperature, SMALLEST_SCALE)
     outer = _outer(op, grad_output, len(x))
     source = Source(op, options, size, len(x))
     met = len(targets.ids) + size * (1 if options.share == "batch" else len(x))
@@ -78,26 +80,26 @@ def run(
     batch = _Batch(op, kind, table, x, targets, scale, outer, correction, source, rest)
     grad_input, grad_weight = batch.shared() if options.share == "batch" else batch.own()
     loss, lse, effective = (a.astype(arrays.reduction_dtype(table.weight.dtype)) for a in batch.results)
-    lse[spoilt] = effective[spoilt] = np.nan
+    lse[nonfinite_idle_rows] = effective[nonfinite_idle_rows] = np.nan
     if grad_input is not None:
         grad_input = grad_input.astype(grad_dtype, copy=False)
     return SampledSoftmaxResult(loss, lse, grad_input, grad_weight, batch.hits, effective)
 
 
-def _spoilt(x: Array, targets: Targets) -> tuple[Array, NDArray[np.int64]]:
+def _without_nonfinite_idle_rows(x: Array, targets: Targets) -> tuple[Array, NDArray[np.int64]]:
     """Rows without a target count for nothing, so no NaN may leave them; return `x` without it, and where it was."""
     idle = np.flatnonzero(np.diff(targets.offsets) == 0)
-    spoilt = idle[~np.isfinite(x[idle]).all(axis=1)]
-    if len(spoilt):
+    nonfinite_idle_rows = idle[~np.isfinite(x[idle]).all(axis=1)]
+    if len(nonfinite_idle_rows):
         x = x.copy()
-        x[spoilt] = 0
-    return x, spoilt
+        x[nonfinite_idle_rows] = 0
+    return x, nonfinite_idle_rows
 
 
 def _outer(op: str, grad_output: ArrayLike | None, rows: int) -> Array | None:
     if grad_output is None:
         return None
-    given = arrays.floats(op, "grad_output", grad_output)
+    given = arrays.as_float_array(op, "grad_output", grad_output)
     if given.shape not in ((), (rows,)):
         raise ValueError(message(op, "grad_output", f"has shape {given.shape}", f"() or ({rows},)"))
     return arrays.dense(np.broadcast_to(given, (rows,)), arrays.F64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a loss asks of a sampler: draws for some rows, and how often each class was to be expected."""
+"""Negatives: draws of a sampler for some rows, with their expected counts."""
 
 from __future__ import annotations
 

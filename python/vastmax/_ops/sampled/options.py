@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the losses over sampled classes are given beside arrays: their options, checked, and where draws come from."""
+"""Options of the losses over sampled classes, and the source of their draws."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Sampler:
         IndexError
             If a class is out of range.
         """
-        return arrays.unwrap(self._checked_log_q("log_prob", ids), None)
+        return arrays.scalar_or_array(self._checked_log_q("log_prob", ids), None)
 
     @silent
     def expected_count(self, ids: ArrayLike, size: int, unique: bool = False) -> Reduced:
@@ -146,7 +146,9 @@ class Sampler:
         op = f"{type(self).__name__}.expected_count"
         n = self._checked_size(op, size, unique)
         log_q = self._checked_log_q("expected_count", ids)
-        return arrays.unwrap(np.exp(log_inclusion(log_q, self._time(n))) if unique else n * np.exp(log_q), None)
+        return arrays.scalar_or_array(
+            np.exp(log_inclusion(log_q, self._time(n))) if unique else n * np.exp(log_q), None
+        )
 
     def _checked_log_q(self, method: str, ids: ArrayLike) -> Array:
         op = f"{type(self).__name__}.{method}"
