@@ -9,6 +9,7 @@
 #include <atomic>
 #include <optional>
 
+#include "bindings/executor.hpp"
 #include "vastmax/vastmax.hpp"
 
 namespace py = pybind11;
@@ -131,5 +132,21 @@ auto call(std::size_t elements, int threads, int isa, const Fn& fn) {
     return result;
   }
 }
+
+// The executor of vastmax._core: (threads, isa).
+struct OnCpu {
+  int threads, isa;
+
+  template <class Fn>
+  auto run(std::size_t elements, const Fn& fn) const {
+    return call(elements, threads, isa, fn);
+  }
+  template <class R, class... A, class Fn, class... Names>
+  static void def(py::module_& m, const char* name, Fn fn, const Names&... names) {
+    m.def(
+        name, [fn](A... a, int threads, int isa) -> R { return fn(OnCpu{threads, isa}, std::forward<A>(a)...); },
+        names..., py::arg("threads"), py::arg("isa"));
+  }
+};
 
 }  // namespace vastmax::python

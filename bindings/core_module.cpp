@@ -2,12 +2,10 @@
 // vastmax._core: a table of contents.
 #include <pybind11/stl.h>
 
-#include "bindings/losses.hpp"
+#include "bindings/kernels.hpp"
 #include "bindings/plain.hpp"
 #include "bindings/sampled.hpp"
 #include "bindings/samplers.hpp"
-#include "bindings/sampling.hpp"
-#include "bindings/shapes.hpp"
 #include "cpp/host/run/stream_copy.hpp"
 
 #define VASTMAX_EXPORT extern "C" __attribute__((visibility("default")))
@@ -21,52 +19,22 @@ VASTMAX_EXPORT void vastmax_set_num_threads(int n) {
 namespace vastmax::python {
 namespace {
 
-void bind_ops(py::module_& m) {
-  bind_rows<&logsumexp>(m, "logsumexp");
+void bind_kernels(py::module_& m) {
+  bind_logsumexp<OnCpu>(m);
 #define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
+#define VM_BIND(shape, name) bind_##shape<OnCpu>(m, #name, [](const auto&... a) { name(a...); });
 #define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
-#define VM_BIND_ROWS_softmax bind_rows<&softmax>(m, "softmax");
-#define VM_BIND_ROWS_log_softmax bind_rows<&log_softmax>(m, "log_softmax");
-#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
-#define VM_BIND_row_grad(name) bind_row_grad<&name>(m, #name);
-#define VM_BIND_unary(name) bind_unary<&name>(m, #name);
-#define VM_BIND_binary(name) bind_binary<&name>(m, #name);
+#define VM_BIND_ROWS_softmax VM_BIND(rows, softmax)
+#define VM_BIND_ROWS_log_softmax VM_BIND(rows, log_softmax)
+#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: bind_logsumexp
+#define VM_BIND_row_grad(name) VM_BIND(row_grad, name)
+#define VM_BIND_unary(name) VM_BIND(unary, name)
+#define VM_BIND_binary(name) VM_BIND(binary, name)
 #include "cpp/ops.def"
-  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
-                                 const Optional& where, int threads, int isa) {
-    need_axis(x);
-    const ConstView g = view(grad), in = view(x);
-    const View to = writable(out);
-    const RowOptions o = row_options(x, temperature, where);
-    call(static_cast<std::size_t>(x.size()), threads, isa,
-         [&](const Exec& exec) { logsumexp_backward(g, in, to, o, exec); });
-  });
-  m.def("logsumexp_weighted", [](const py::array& a, const py::array& b, py::array out, std::optional<py::array> sign,
-                                 const Optional& temperature, const Optional& where, int threads, int isa) {
-    need_axis(a);
-    const ConstView in = view(a), weights = view(b);
-    const View to = writable(out);
-    std::optional<View> signs;
-    if (sign) signs = writable(*sign);
-    const RowOptions o = row_options(a, temperature, where);
-    call(static_cast<std::size_t>(a.size()), threads, isa,
-         [&](const Exec& exec) { logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec); });
-  });
-  m.def("bce_with_logits",
-        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
-           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, int threads, int isa) {
-          const ConstView in = view(x), wanted = view(target);
-          std::optional<ConstView> w, p;
-          if (weight) w = view(*weight);
-          if (pos_weight) p = view(*pos_weight);
-          std::optional<View> losses, grads;
-          if (loss) losses = writable(*loss);
-          if (grad) grads = writable(*grad);
-          return call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
-            return bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
-                                   grads ? &*grads : nullptr, grad_scale, exec);
-          });
-        });
+  bind_bce<OnCpu>(m, {VM_BCE_OPERANDS});
+  bind_cross_entropy<OnCpu>(m, {VM_LOSS_OPERANDS});
+  bind_statistics<OnCpu>(m);
+  bind_selection<OnCpu>(m);
 }
 
 void bind_states(py::module_& m) {
@@ -156,13 +124,12 @@ void bind_runtime(py::module_& m) {
 }  // namespace vastmax::python
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
-  vastmax::python::bind_ops(m);
+  vastmax::python::bind_kernels(m);
   vastmax::python::bind_states(m);
-  vastmax::python::bind_losses(m);
+  vastmax::python::bind_heads(m);
   vastmax::python::bind_sampled(m);
   vastmax::python::bind_samplers(m);
-  vastmax::python::bind_order(m);
-  vastmax::python::bind_sampling(m);
+  vastmax::python::bind_gumbel(m);
   vastmax::python::bind_plain_ops(m);
   vastmax::python::bind_roof(m);
   vastmax::python::bind_runtime(m);

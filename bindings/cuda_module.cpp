@@ -7,8 +7,7 @@
 #include "bindings/device_sampling.hpp"
 #include "bindings/dlpack.hpp"
 #include "bindings/exchange.hpp"
-#include "bindings/losses.hpp"
-#include "bindings/shapes.hpp"
+#include "bindings/kernels.hpp"
 #include "cuda/runtime/images.hpp"
 #include "cuda/vastmax_cuda.hpp"
 #ifdef VASTMAX_SIMT
@@ -18,94 +17,34 @@
 namespace vastmax::python {
 namespace {
 
-template <auto fn>
-void bind_rows_on_device(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int device,
-                 std::uintptr_t stream, int strategy) {
-    need_axis(x);
-    const ConstView in = view(x);
-    const View to = writable(out);
-    const RowOptions o = row_options(x, temperature, where);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, o, exec); });
-  });
-}
-template <auto fn>
-void bind_row_grad_on_device(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int device,
-                 std::uintptr_t stream, int strategy) {
-    need_axis(y);
-    const ConstView grad = view(g), in = view(y);
-    const View to = writable(out);
-    const RowOptions o = row_options(y, temperature, std::nullopt);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, o, exec); });
-  });
-}
-template <auto fn>
-void bind_unary_on_device(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& x, py::array out, double beta, int device, std::uintptr_t stream, int strategy) {
-    const ConstView in = view(x);
-    const View to = writable(out);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(in, to, beta, exec); });
-  });
-}
-template <auto fn>
-void bind_binary_on_device(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& g, const py::array& x, py::array out, double beta, int device, std::uintptr_t stream,
-                 int strategy) {
-    const ConstView grad = view(g), in = view(x);
-    const View to = writable(out);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { fn(grad, in, to, beta, exec); });
-  });
-}
-
-void bind_ops(py::module_& m) {
-  bind_rows_on_device<&cuda::logsumexp>(m, "logsumexp");
+void bind_kernels(py::module_& m) {
+  bind_logsumexp<OnDevice>(m);
   bind_plain_rows<&cuda::logsumexp>(m, "logsumexp_plain", true);
 #define VM_OP(shape, name, Formula) VM_BIND_##shape(name)
+#define VM_BIND(shape, name) bind_##shape<OnDevice>(m, #name, [](const auto&... a) { cuda::name(a...); });
+#define VM_BIND_ROWS(name) VM_BIND(rows, name) bind_plain_rows<&cuda::name>(m, #name "_plain", false);
 #define VM_BIND_norm_map(name) VM_BIND_ROWS_##name
 #define VM_BIND_ROWS_softmax VM_BIND_ROWS(softmax)
 #define VM_BIND_ROWS_log_softmax VM_BIND_ROWS(log_softmax)
-#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: below
-#define VM_BIND_ROWS(name)                    \
-  bind_rows_on_device<&cuda::name>(m, #name); \
-  bind_plain_rows<&cuda::name>(m, #name "_plain", false);
-#define VM_BIND_row_grad(name)                    \
-  bind_row_grad_on_device<&cuda::name>(m, #name); \
-  bind_plain_row_grad<&cuda::name>(m, #name "_plain");
-#define VM_BIND_unary(name)                    \
-  bind_unary_on_device<&cuda::name>(m, #name); \
-  bind_plain_unary<&cuda::name>(m, #name "_plain");
-#define VM_BIND_binary(name)                    \
-  bind_binary_on_device<&cuda::name>(m, #name); \
-  bind_plain_binary<&cuda::name>(m, #name "_plain");
+#define VM_BIND_ROWS_logsumexp_backward  // has a gradient: bind_logsumexp
+#define VM_BIND_row_grad(name) VM_BIND(row_grad, name) bind_plain_row_grad<&cuda::name>(m, #name "_plain");
+#define VM_BIND_unary(name) VM_BIND(unary, name) bind_plain_unary<&cuda::name>(m, #name "_plain");
+#define VM_BIND_binary(name) VM_BIND(binary, name) bind_plain_binary<&cuda::name>(m, #name "_plain");
 #include "cpp/ops.def"
-  m.def("logsumexp_backward", [](const py::array& grad, const py::array& x, py::array out, const Optional& temperature,
-                                 const Optional& where, int device, std::uintptr_t stream, int strategy) {
-    need_axis(x);
-    const ConstView g = view(grad), in = view(x);
-    const View to = writable(out);
-    const RowOptions o = row_options(x, temperature, where);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_backward(g, in, to, o, exec); });
-  });
-  m.def("logsumexp_weighted",
-        [](const py::array& x, const py::array& b, py::array out, std::optional<py::array> sign,
-           const Optional& temperature, const Optional& where, int device, std::uintptr_t stream, int strategy) {
-          need_axis(x);
-          const ConstView in = view(x), weights = view(b);
-          const View to = writable(out);
-          std::optional<View> signs;
-          if (sign) signs = writable(*sign);
-          const RowOptions o = row_options(x, temperature, where);
-          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
-            cuda::logsumexp_weighted(in, weights, to, signs ? &*signs : nullptr, o, exec);
-          });
-        });
-  m.def("logsumexp_signs",
-        [](const py::array& results, py::array signs, int device, std::uintptr_t stream, int strategy) {
-          const ConstView in = view(results);
-          const View to = writable(signs);
-          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::logsumexp_signs(in, to, exec); });
-        });
+  bind_bce<OnDevice, std::uintptr_t>(m, {VM_BCE_OPERANDS, "parts"});
+  bind_cross_entropy<OnDevice, py::array>(m, {VM_LOSS_OPERANDS, "totals"});
+  bind_statistics<OnDevice>(m);
+  bind_selection<OnDevice>(m);
+}
+
+void bind_conversions(py::module_& m) {
+  define<OnDevice>(m, "logsumexp_signs",
+                   [](const OnDevice& on, const py::array& value, py::array sign) {
+                     const ConstView in = view(value);
+                     const View to = writable(sign);
+                     on.run(size_of(value), [&](const cuda::Exec& exec) { cuda::logsumexp_signs(in, to, exec); });
+                   },
+                   {"value", "sign"});
   m.def("convert", [](const py::array& x, py::array out, int device, std::uintptr_t stream, int strategy) {
     if (!out.writeable()) throw std::invalid_argument("an output is read-only");
     const auto items = [](const py::array& a) {
@@ -120,70 +59,9 @@ void bind_ops(py::module_& m) {
     const View to = writable(out);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::convert(in, to, exec); });
   });
-  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
-                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
-                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
-                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
-                            bool mean, const Optional& temperature, const Optional& where, py::array total, int device,
-                            std::uintptr_t stream, int strategy) {
-    LossArguments given{ids,          width,      id_probabilities, probabilities, ignore_index,
-                        class_weight, row_weight, label_smoothing,  z_loss,        softcap,
-                        loss,         lse,        grad_output,      mean};
-    const CrossEntropy o = given.with(x);
-    const ConstView in = view(x);
-    std::optional<View> grads;
-    if (grad) grads = writable(*grad);
-    const RowOptions options = row_options(x, temperature, where);
-    Optional sums(total);
-    double* const to = written(doubles("total", sums, 2), sums);
-    enqueue(device, stream, strategy,
-            [&](const cuda::Exec& exec) { cuda::cross_entropy(in, grads ? &*grads : nullptr, o, to, options, exec); });
-  });
-  m.def("selective_log_softmax", [](const py::array& x, const py::array& ids, std::size_t width, Optional out,
-                                    const Optional& temperature, int device, std::uintptr_t stream, int strategy) {
-    const std::size_t size = rows_of(x) * width;
-    const ConstView in = view(x);
-    const std::int64_t* wanted = classes("index", ids, size);
-    double* const to = written(doubles("out", out, size), out);
-    const RowOptions options = row_options(x, temperature, std::nullopt);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
-      cuda::selective_log_softmax(in, wanted, static_cast<std::int64_t>(width), to, options, exec);
-    });
-  });
-  m.def("softmax_stats", [](const py::array& x, const Optional& target, std::size_t top_n, const Optional& lse,
-                            const Optional& max, const Optional& argmax, const Optional& entropy,
-                            const Optional& target_log_prob, const Optional& target_rank, const Optional& top_log_probs,
-                            const Optional& top_indices, const Optional& temperature, int device, std::uintptr_t stream,
-                            int strategy) {
-    StatsArguments given{lse, max, argmax, entropy, target_log_prob, target_rank, top_log_probs, top_indices};
-    const RowStats stats = given.of(x, target, top_n);
-    const ConstView in = view(x);
-    const RowOptions options = row_options(x, temperature, std::nullopt);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::softmax_stats(in, stats, options, exec); });
-  });
-  m.def("kl_divergence",
-        [](const py::array& p, const py::array& q, Optional out, int device, std::uintptr_t stream, int strategy) {
-          const ConstView in = view(p), other = view(q);
-          double* const to = written(doubles("out", out, rows_of(p)), out);
-          if (to == nullptr) throw std::invalid_argument("out is needed");
-          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::kl_divergence(in, other, to, exec); });
-        });
-  m.def("bce_with_logits",
-        [](const py::array& x, const py::array& target, const Optional& weight, const Optional& pos_weight,
-           std::optional<py::array> loss, std::optional<py::array> grad, double grad_scale, std::uintptr_t parts,
-           int device, std::uintptr_t stream, int strategy) {
-          const ConstView in = view(x), wanted = view(target);
-          std::optional<ConstView> w, p;
-          if (weight) w = view(*weight);
-          if (pos_weight) p = view(*pos_weight);
-          std::optional<View> losses, grads;
-          if (loss) losses = writable(*loss);
-          if (grad) grads = writable(*grad);
-          enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
-            cuda::bce_with_logits(in, wanted, w ? &*w : nullptr, p ? &*p : nullptr, losses ? &*losses : nullptr,
-                                  grads ? &*grads : nullptr, grad_scale, reinterpret_cast<void*>(parts), exec);
-          });
-        });
+}
+
+void bind_loss_sums(py::module_& m) {
   m.def("bce_total", [](std::int64_t tiles, std::uintptr_t parts, std::uintptr_t sum, int device, std::uintptr_t stream,
                         int strategy) {
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) {
@@ -359,7 +237,9 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
       PyErr_SetString(PyExc_RuntimeError, e.what());
     }
   });
-  vastmax::python::bind_ops(m);
+  vastmax::python::bind_kernels(m);
+  vastmax::python::bind_conversions(m);
+  vastmax::python::bind_loss_sums(m);
   vastmax::python::bind_device_sampled(m);
   vastmax::python::bind_device_sampling(m);
   vastmax::python::bind_runtime(m);

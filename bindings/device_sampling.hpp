@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Draws from logits and their order on a GPU.
+// gumbel_softmax, which the core composes of other kernels.
 #pragma once
 
 #include "bindings/enqueue.hpp"
@@ -8,55 +8,17 @@
 
 namespace vastmax::python {
 
-inline Filters device_filters(std::size_t rows, const Optional& top_k, const Optional& top_p, const Optional& min_p) {
-  return {classes("top_k", top_k, rows), doubles("top_p", top_p, rows), doubles("min_p", min_p, rows)};
-}
-
 inline void bind_device_sampling(py::module_& m) {
-  m.def("top_k", [](const py::array& x, std::size_t k, py::array values, Optional indices, int device,
-                    std::uintptr_t stream, int strategy) {
-    const std::size_t size = rows_of(x) * k;
-    const ConstView in = view(x);
-    const View to = writable(values);
-    const bool fits = (values.flags() & py::array::c_style) != 0 && static_cast<std::size_t>(values.size()) == size;
-    if (!fits || to.dtype != in.dtype || !indices)
-      throw std::invalid_argument("values must be dense, of the dtype of x, and k for each row");
-    std::int64_t* const at = written(classes("indices", indices, size), indices);
-    enqueue(device, stream, strategy,
-            [&](const cuda::Exec& exec) { cuda::top_k(in, static_cast<std::int64_t>(k), to.data, at, exec); });
-  });
-  m.def("mask_logits", [](const py::array& x, const Optional& top_k, const Optional& top_p, const Optional& min_p,
-                          py::array out, int device, std::uintptr_t stream, int strategy) {
-    const ConstView in = view(x);
-    const std::size_t rows = rows_of(x);
-    const Filters f = device_filters(rows, top_k, top_p, min_p);
-    const View to = writable(out);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::mask_logits(in, f, to, exec); });
-  });
-  m.def("sample", [](const py::array& x, std::size_t size, bool replace, const Optional& temperature,
-                     const Optional& top_k, const Optional& top_p, const Optional& min_p, std::uint64_t seed,
-                     std::uint32_t step, std::uint64_t row, Optional ids, Optional log_prob, Optional valid,
-                     const Optional& where, int device, std::uintptr_t stream, int strategy) {
-    const std::size_t rows = rows_of(x), n = rows * size;
-    const ConstView in = view(x);
-    Sampling sampling;
-    sampling.temperature = doubles("temperature", temperature, rows);
-    sampling.filters = device_filters(rows, top_k, top_p, min_p);
-    sampling.size = size, sampling.replace = replace, sampling.draws = {seed, step, row};
-    sampling.ids = written(classes("ids", ids, n), ids);
-    sampling.log_prob = written(doubles("log_prob", log_prob, n), log_prob);
-    sampling.valid = written(dense<std::uint8_t>("valid", valid, 0, n), valid);
-    if (sampling.ids == nullptr) throw std::invalid_argument("ids are needed");
-    const RowOptions options = row_options(x, std::nullopt, where);
-    enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::sample(in, sampling, options, exec); });
-  });
-  m.def("gumbel_softmax", [](const py::array& x, double tau, bool hard, std::uint64_t seed, std::uint32_t step,
-                             std::uint64_t row, py::array out, int device, std::uintptr_t stream, int strategy) {
-    const ConstView in = view(x);
-    const View to = writable(out);
-    enqueue(device, stream, strategy,
-            [&](const cuda::Exec& exec) { cuda::gumbel_softmax(in, tau, hard, {seed, step, row}, to, exec); });
-  });
+  define<OnDevice>(m, "gumbel_softmax",
+                   [](const OnDevice& on, const py::array& x, double tau, bool hard, std::uint64_t seed,
+                      std::uint32_t step, std::uint64_t row, py::array out) {
+                     const ConstView in = view(x);
+                     const View to = writable(out);
+                     on.run(static_cast<std::size_t>(x.size()), [&](const cuda::Exec& exec) {
+                       cuda::gumbel_softmax(in, tau, hard, {seed, step, row}, to, exec);
+                     });
+                   },
+                   {"x", "tau", "hard", "seed", "step", "row", "out"});
 }
 
 }  // namespace vastmax::python

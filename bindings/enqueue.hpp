@@ -18,4 +18,25 @@ void enqueue(int device, std::uintptr_t stream, int strategy, const Fn& fn) {
   });
 }
 
+// The executor of vastmax._cuda: (device, stream, strategy).
+struct OnDevice {
+  int device;
+  std::uintptr_t stream;
+  int strategy;
+
+  template <class Fn>
+  void run(std::size_t, const Fn& fn) const {
+    enqueue(device, stream, strategy, fn);
+  }
+  template <class R, class... A, class Fn, class... Names>
+  static void def(py::module_& m, const char* name, Fn fn, const Names&... names) {
+    m.def(
+        name,
+        [fn](A... a, int device, std::uintptr_t stream, int strategy) -> R {
+          return fn(OnDevice{device, stream, strategy}, std::forward<A>(a)...);
+        },
+        names..., py::arg("device"), py::arg("stream"), py::arg("strategy"));
+  }
+};
+
 }  // namespace vastmax::python

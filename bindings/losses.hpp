@@ -103,50 +103,11 @@ inline std::span<HeadRow> head_rows(py::array& rows) {
   return {reinterpret_cast<HeadRow*>(written(doubles("rows", given, 3 * n), given)), n};
 }
 
-inline void bind_losses(py::module_& m) {
-  m.def("cross_entropy", [](const py::array& x, std::optional<py::array> grad, const Optional& ids, std::size_t width,
-                            const Optional& id_probabilities, const Optional& probabilities, std::int64_t ignore_index,
-                            const Optional& class_weight, const Optional& row_weight, double label_smoothing,
-                            double z_loss, double softcap, Optional loss, Optional lse, const Optional& grad_output,
-                            bool mean, const Optional& temperature, const Optional& where, int threads, int isa) {
-    LossArguments given{ids,          width,      id_probabilities, probabilities, ignore_index,
-                        class_weight, row_weight, label_smoothing,  z_loss,        softcap,
-                        loss,         lse,        grad_output,      mean};
-    const CrossEntropy o = given.with(x);
-    const ConstView in = view(x);
-    std::optional<View> grads;
-    if (grad) grads = writable(*grad);
-    const RowOptions options = row_options(x, temperature, where);
-    const LossSum sum = call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) {
-      return cross_entropy(in, grads ? &*grads : nullptr, o, options, exec);
-    });
-    return std::pair(sum.loss, sum.weight);
-  });
+inline void bind_heads(py::module_& m) {
   m.def("reduce_losses", [](const py::array& losses, double weight, bool mean) {
     const auto n = static_cast<std::size_t>(losses.size());
     const LossSum sum = reduce_losses({doubles("losses", losses, n), n}, weight, mean);
     return std::pair(sum.loss, sum.weight);
-  });
-  m.def("selective_log_softmax", [](const py::array& x, const py::array& ids, std::size_t width, Optional out,
-                                    const Optional& temperature, int threads, int isa) {
-    const std::size_t size = rows_of(x) * width;
-    const ConstView in = view(x);
-    const std::int64_t* wanted = classes("index", ids, size);
-    double* const to = written(doubles("out", out, size), out);
-    const RowOptions options = row_options(x, temperature, std::nullopt);
-    call(static_cast<std::size_t>(x.size()), threads, isa,
-         [&](const Exec& exec) { selective_log_softmax(in, wanted, width, to, options, exec); });
-  });
-  m.def("softmax_stats", [](const py::array& x, const Optional& target, std::size_t top_n, const Optional& lse,
-                            const Optional& max, const Optional& argmax, const Optional& entropy,
-                            const Optional& target_log_prob, const Optional& target_rank, const Optional& top_log_probs,
-                            const Optional& top_indices, const Optional& temperature, int threads, int isa) {
-    StatsArguments given{lse, max, argmax, entropy, target_log_prob, target_rank, top_log_probs, top_indices};
-    const RowStats stats = given.of(x, target, top_n);
-    const ConstView in = view(x);
-    const RowOptions options = row_options(x, temperature, std::nullopt);
-    call(static_cast<std::size_t>(x.size()), threads, isa,
-         [&](const Exec& exec) { softmax_stats(in, stats, options, exec); });
   });
   m.def("head_update",
         [](const py::array& x, const Optional& bias, double softcap, const Optional& shares, const Optional& target,
@@ -190,14 +151,6 @@ inline void bind_losses(py::module_& m) {
                             doubles("at_target", at_target, rows)};
     call(static_cast<std::size_t>(x.size()), threads, isa,
          [&](const Exec& exec) { head_slopes(in, tile, from, slopes, to, exec); });
-  });
-  m.def("kl_divergence", [](const py::array& p, const py::array& q, Optional out, int threads, int isa) {
-    const std::size_t rows = rows_of(p);
-    const ConstView in = view(p), other = view(q);
-    double* const to = written(doubles("out", out, rows), out);
-    if (to == nullptr) throw std::invalid_argument("out is needed");
-    call(static_cast<std::size_t>(p.size()), threads, isa,
-         [&](const Exec& exec) { kl_divergence(in, other, to, exec); });
   });
 }
 

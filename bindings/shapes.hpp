@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One binding per shape of op.  Positional arguments only, no docstrings, no defaults: the Python layer has those.
+// Options of rows and states of rows, checked against the logits that they belong to.
 #pragma once
 
 #include "bindings/array.hpp"
@@ -43,48 +43,6 @@ inline double* numbers(py::array& a, std::size_t n) {
   if (a.dtype().num() != 12 || (a.flags() & py::array::c_style) == 0 || static_cast<std::size_t>(a.size()) != n)
     throw std::invalid_argument("an output of states must be dense float64, one for each");
   return static_cast<double*>(a.mutable_data());
-}
-
-template <auto fn>
-void bind_rows(py::module_& m, const char* name) {  // softmax, log_softmax, logsumexp
-  m.def(name, [](const py::array& x, py::array out, const Optional& temperature, const Optional& where, int threads,
-                 int isa) {
-    need_axis(x);
-    const ConstView in = view(x);
-    const View to = writable(out);
-    const RowOptions o = row_options(x, temperature, where);
-    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(in, to, o, exec); });
-  });
-}
-
-template <auto fn>
-void bind_row_grad(py::module_& m, const char* name) {
-  m.def(name,
-        [](const py::array& g, const py::array& y, py::array out, const Optional& temperature, int threads, int isa) {
-          need_axis(y);
-          const ConstView grad = view(g), in = view(y);
-          const View to = writable(out);
-          const RowOptions o = row_options(y, temperature, std::nullopt);
-          call(static_cast<std::size_t>(y.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, o, exec); });
-        });
-}
-
-template <auto fn>
-void bind_unary(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& x, py::array out, double beta, int threads, int isa) {
-    const ConstView in = view(x);
-    const View to = writable(out);
-    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(in, to, beta, exec); });
-  });
-}
-
-template <auto fn>
-void bind_binary(py::module_& m, const char* name) {
-  m.def(name, [](const py::array& g, const py::array& x, py::array out, double beta, int threads, int isa) {
-    const ConstView grad = view(g), in = view(x);
-    const View to = writable(out);
-    call(static_cast<std::size_t>(x.size()), threads, isa, [&](const Exec& exec) { fn(grad, in, to, beta, exec); });
-  });
 }
 
 }  // namespace vastmax::python

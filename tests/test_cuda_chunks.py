@@ -228,7 +228,6 @@ def test_a_row_longer_than_the_device_is_a_memory_error() -> None:
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_an_interrupt_leaves_nothing_hanging(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import vastmax._cuda as module
-
     from vastmax._backends import offload as _chunks
 
     x = inputs((8, 1, 500), np.float32)[0]

@@ -130,6 +130,7 @@ _per_row_out = partial(_operands, Role.PER_ROW_OUT)
 
 _ROW_OPTIONS = (*_per_row("temperature"), *_rows_in("where"))
 _ELEMENTS = (*_logits("x"), *_rows_out("out"), *_scalar("beta"))
+_GRADIENT_OF_ELEMENTS = (*_logits("g", "saved"), *_rows_out("out"), *_scalar("beta"))
 _LOSS = (
     *_logits("x"),
     *_rows_out("grad"),
@@ -172,10 +173,6 @@ _GUMBEL = (
 )
 
 
-def _gradient_of_elements(saved: str) -> tuple[Operand, ...]:
-    return (*_logits("g", saved), *_rows_out("out"), *_scalar("beta"))
-
-
 _ALL = (
     Kernel("softmax", (1, 1, 1), *_logits("x"), *_rows_out("out"), *_ROW_OPTIONS),
     Kernel("log_softmax", (1, 1, 1), *_logits("x"), *_rows_out("out"), *_ROW_OPTIONS),
@@ -188,9 +185,9 @@ _ALL = (
     Kernel("sigmoid", (1, 1, 0), *_ELEMENTS, by_rows=False),
     Kernel("log_sigmoid", (1, 1, 0), *_ELEMENTS, by_rows=False),
     Kernel("logit", (1, 1, 0), *_ELEMENTS, by_rows=False),
-    Kernel("softplus_backward", (2, 1, 0), *_gradient_of_elements("x"), by_rows=False),
-    Kernel("sigmoid_backward", (2, 1, 0), *_gradient_of_elements("y"), by_rows=False),
-    Kernel("log_sigmoid_backward", (2, 1, 0), *_gradient_of_elements("x"), by_rows=False),
+    Kernel("softplus_backward", (2, 1, 0), *_GRADIENT_OF_ELEMENTS, by_rows=False),
+    Kernel("sigmoid_backward", (2, 1, 0), *_GRADIENT_OF_ELEMENTS, by_rows=False),
+    Kernel("log_sigmoid_backward", (2, 1, 0), *_GRADIENT_OF_ELEMENTS, by_rows=False),
     Kernel(
         "binary_cross_entropy_with_logits",
         (2, 1, 0),

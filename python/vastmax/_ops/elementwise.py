@@ -45,9 +45,8 @@ def elementwise_grad(
     checked_beta = arrays.check_beta(op, beta, kind)
     y = call.output(out, values.shape, kind, like=values)
     kernel = KERNELS[op]
-    _, operand_of_saved, *_ = kernel.names
     call.plan(kernel, 1, values.size, kind)
-    call.run(kernel, None, kind, g=grad, **{operand_of_saved: values}, out=y, beta=checked_beta)
+    call.run(kernel, None, kind, g=grad, saved=values, out=y, beta=checked_beta)
     return call.finish(y)
 
 
