@@ -128,7 +128,7 @@ py::array pinned(std::size_t bytes) {
   return py::array_t<std::uint8_t>({static_cast<py::ssize_t>(bytes)}, {1}, static_cast<std::uint8_t*>(data), owner);
 }
 
-void bind_runtime(py::module_& m) {
+void bind_devices(py::module_& m) {
   m.def("reason", &reason);
   m.def("has_image", &cuda::has_image);
   m.def("device_count", [] {
@@ -152,6 +152,9 @@ void bind_runtime(py::module_& m) {
     const cuda::Stream current(device, nullptr);
     return cuda::is_capturing(handle(stream));
   });
+}
+
+void bind_streams_and_memory(py::module_& m) {
   m.def("new_stream", [](int device) {
     const cuda::Stream current(device, nullptr);
     cudaStream_t made;
@@ -199,8 +202,15 @@ void bind_runtime(py::module_& m) {
     cuda::forget(cudaEventDestroy(event));
     cuda::check(status);
   });
+}
+
+void bind_exchange(py::module_& m) {
   m.def("import_dlpack", &import_dlpack);
   m.def("export_dlpack", &export_dlpack);
+}
+
+// What tests ask of the SIMT machine.
+void bind_machine([[maybe_unused]] py::module_& m) {
 #ifdef VASTMAX_SIMT
   namespace simt = vastmax::simt;
   m.attr("simulated") = true;
@@ -241,6 +251,10 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   vastmax::python::bind_conversions(m);
   vastmax::python::bind_loss_sums(m);
   vastmax::python::bind_device_sampled(m);
+  vastmax::python::bind_device_groups(m);
   vastmax::python::bind_device_sampling(m);
-  vastmax::python::bind_runtime(m);
+  vastmax::python::bind_devices(m);
+  vastmax::python::bind_streams_and_memory(m);
+  vastmax::python::bind_exchange(m);
+  vastmax::python::bind_machine(m);
 }

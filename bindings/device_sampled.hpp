@@ -81,6 +81,10 @@ inline void bind_device_sampled(py::module_& m) {
     std::byte* const to = staged("out", out, from.dtype, n * from.features, true);
     enqueue(device, stream, strategy, [&](const cuda::Exec& exec) { cuda::gather_rows(from, wanted, n, to, exec); });
   });
+}
+
+// Gradients summed by class: the order of the classes, their groups, and sums over them.
+inline void bind_device_groups(py::module_& m) {
   m.def("group_ids", [](const py::array& ids, std::int64_t classes_count, Optional order, Optional starts,
                         Optional groups, int device, std::uintptr_t stream, int strategy) {
     const auto n = static_cast<std::size_t>(ids.size());

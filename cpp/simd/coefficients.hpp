@@ -38,7 +38,7 @@ struct Coefficients<float> {
       return c[i];
     }
   };
-  // (e^r - 1) / r, enough for 16-bit results that are rounded correctly but for one in a thousand: relative error 2^-23.38
+  // (e^r - 1) / r, for 16-bit results, all but one in a thousand rounded correctly: relative error 2^-23.38
   struct exp_medium {
     static constexpr int count = 5;
     VM_MEMBER static constexpr float at(int i) {

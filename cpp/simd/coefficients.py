@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Minimax polynomials of simd/math.hpp, by the Remez exchange in 60 digits.  `python coefficients.py > coefficients.hpp`"""
+"""Minimax polynomials of simd/math.hpp, by the Remez exchange in 60 digits.
+
+Run ``python coefficients.py > coefficients.hpp``.
+"""
 
 import mpmath as mp
 
@@ -56,28 +59,86 @@ def atanh_tail(z):  # log((1 + s) / (1 - s)) = 2 s + s R(z), z = s^2
     )
 
 
-TABLES = [  # name, what it approximates, function, weight (relative error of the result), interval, degree for float and double
-    ("exp_tail", "(e^r - 1 - r) / r^2", exp_tail, lambda r: (r**2 + mp.mpf(10) ** -30) / mp.exp(r), (-HALF, HALF), {"float": 4, "double": 9}),
-    ("exp_curve", "(e^r - 1 - r) / r^2 as a result of its own", exp_tail, lambda r: 1 / exp_tail(r), (-HALF, HALF), {"double": 10}),
-    ("exp_short", "(e^r - 1) / r, enough for 16-bit results", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 2}),
-    ("exp_medium", "(e^r - 1) / r, enough for 16-bit results that are rounded correctly but for one in a thousand", exp_slope, lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30, (-HALF, HALF), {"float": 4}),
-    ("exp_close", "(e^(r/2) - 1) / r, for sums with a bound", lambda r: exp_slope(r / 2) / 2, lambda r: abs(r) / mp.exp(r / 2) + mp.mpf(10) ** -30, (-HALF, HALF), {"double": 5}),
-    ("log1p_slope", "log(1 + e) / e, e in [0, 1], for the same", log1p_slope, lambda e: e / (mp.log1p(e) + mp.mpf(10) ** -30), (mp.mpf(10) ** -12, mp.mpf(1)), {"float": 7}),
-    ("log1p_tail", "(log(1 + f) - f + f^2 / 2) / f^3, f in [-1/4, 1/2]", log1p_tail, lambda f: abs(f) ** 3 / abs(mp.log1p(f) + mp.mpf(10) ** -30), (mp.mpf("-0.2501"), mp.mpf("0.5001")), {"float": 8, "double": 20}),
-    ("atanh_tail", "(2 atanh(s) / s - 2) / s^2 in s^2, |s| <= 3 - sqrt(8)", atanh_tail, lambda z: z, (mp.mpf(0), mp.mpf("0.0295")), {"float": 3, "double": 6}),
-]  # fmt: skip
+# name, meaning, function, weight (relative error of the result), interval, degree for float and double
+TABLES = [
+    (
+        "exp_tail",
+        "(e^r - 1 - r) / r^2",
+        exp_tail,
+        lambda r: (r**2 + mp.mpf(10) ** -30) / mp.exp(r),
+        (-HALF, HALF),
+        {"float": 4, "double": 9},
+    ),
+    (
+        "exp_curve",
+        "(e^r - 1 - r) / r^2 as a result of its own",
+        exp_tail,
+        lambda r: 1 / exp_tail(r),
+        (-HALF, HALF),
+        {"double": 10},
+    ),
+    (
+        "exp_short",
+        "(e^r - 1) / r, enough for 16-bit results",
+        exp_slope,
+        lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30,
+        (-HALF, HALF),
+        {"float": 2},
+    ),
+    (
+        "exp_medium",
+        "(e^r - 1) / r, for 16-bit results, all but one in a thousand rounded correctly",
+        exp_slope,
+        lambda r: abs(r) / mp.exp(r) + mp.mpf(10) ** -30,
+        (-HALF, HALF),
+        {"float": 4},
+    ),
+    (
+        "exp_close",
+        "(e^(r/2) - 1) / r, for sums with a bound",
+        lambda r: exp_slope(r / 2) / 2,
+        lambda r: abs(r) / mp.exp(r / 2) + mp.mpf(10) ** -30,
+        (-HALF, HALF),
+        {"double": 5},
+    ),
+    (
+        "log1p_slope",
+        "log(1 + e) / e, e in [0, 1], for the same",
+        log1p_slope,
+        lambda e: e / (mp.log1p(e) + mp.mpf(10) ** -30),
+        (mp.mpf(10) ** -12, mp.mpf(1)),
+        {"float": 7},
+    ),
+    (
+        "log1p_tail",
+        "(log(1 + f) - f + f^2 / 2) / f^3, f in [-1/4, 1/2]",
+        log1p_tail,
+        lambda f: abs(f) ** 3 / abs(mp.log1p(f) + mp.mpf(10) ** -30),
+        (mp.mpf("-0.2501"), mp.mpf("0.5001")),
+        {"float": 8, "double": 20},
+    ),
+    (
+        "atanh_tail",
+        "(2 atanh(s) / s - 2) / s^2 in s^2, |s| <= 3 - sqrt(8)",
+        atanh_tail,
+        lambda z: z,
+        (mp.mpf(0), mp.mpf("0.0295")),
+        {"float": 3, "double": 6},
+    ),
+]
 
 
 def literal(value, kind):
     """The nearest binary32 or binary64 number as a C++ hexadecimal literal."""
     bits = 24 if kind == "float" else 53
     mantissa, exponent = mp.frexp(value)
-    return f"{'-' if mantissa < 0 else ''}0x{int(mp.nint(abs(mantissa) * 2**bits)):x}p{int(exponent) - bits}{'f' if kind == 'float' else ''}"
+    sign, digits = "-" if mantissa < 0 else "", int(mp.nint(abs(mantissa) * 2**bits))
+    return f"{sign}0x{digits:x}p{int(exponent) - bits}{'f' if kind == 'float' else ''}"
 
 
 def main():
     print("// SPDX-License-Identifier: Apache-2.0\n// Made by coefficients.py; edit that.\n#pragma once\n")
-    print('#include "simd/isa.hpp"\n')
+    print('#include "cpp/simd/isa.hpp"\n')
     print("// Functions, because device code cannot name a static array of the host.")
     print("namespace vastmax::VM_ISA {\n\ntemplate <class F>\nstruct Coefficients;\n")
     for kind in ("float", "double"):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The C++ extension. The operands of kernels are those of vastmax/_backends/kernels.py; the rows of normalisers lie along the last axis of every array.
+# The C++ extension. The operands of kernels are those of vastmax/_backends/kernels.py. Rows lie along the last axis of
+# every array.
 from typing import Any, TypeAlias
 
 import numpy as np
