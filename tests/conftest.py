@@ -9,8 +9,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-import contracts
 import vastmax
+from support import contracts
 
 hypothesis.settings.register_profile("vastmax", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("vastmax")
