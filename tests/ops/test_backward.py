@@ -12,7 +12,7 @@ import pytest
 import vastmax
 from support import contracts, logit_rows, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 ROWS = (
     "peaked",
@@ -85,6 +85,7 @@ def random_rows(dtype: Any, sigma: float) -> tuple[Any, ...]:
     return g, y, log_y, oracle.softmax_backward(g, y), oracle.log_softmax_backward(g, log_y)
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("sigma", [1.0, 5.0, 12.0])
 def test_random_rows(dtype: Any, sigma: float) -> None:
     """Inner products of either sign, some of which cancel."""

@@ -13,7 +13,7 @@ import pytest
 import vastmax
 from support import contracts, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 bce = vastmax.binary_cross_entropy_with_logits
 
@@ -127,6 +127,7 @@ def test_layouts(dtype: Any) -> None:
                     np.testing.assert_array_equal(got[1], want[1])
 
 
+@pytest.mark.backends("host")
 def test_same_bits_for_any_number_of_threads(dtype: Any) -> None:
     x, t, w, _ = problem(dtype, (7, 30_011))
     want = [a.tobytes() for a in bce(x, t, w, return_grad=True)]

@@ -14,7 +14,7 @@ import pytest
 import vastmax
 from support import contracts, logit_rows, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -63,6 +63,7 @@ def test_one_class(dtype: Any, name: str) -> None:
     contracts.check("cross_entropy_with_grad", grad, slope, hint=name)
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 33, 64, 4095, 4096, 4097, 9001, 70_001])
 def test_every_length(dtype: Any, n: int) -> None:
     """Tails, blocks, and rows that threads share; targets in the first block and the last."""
@@ -84,10 +85,11 @@ def test_near_certainty() -> None:
     contracts.check("cross_entropy_with_grad", grad, want)
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 def test_axis(dtype: Any, axis: int) -> None:
     rng = np.random.default_rng(5)
-    x = (rng.standard_normal((7, 20, 66)) * 3).astype(dtype)
+    x = (rng.standard_normal((7, 11, 66)) * 3).astype(dtype)
     target = rng.integers(0, x.shape[axis], np.delete(x.shape, axis))
     target.flat[::9] = -100
     last = np.moveaxis(x, axis, -1)
@@ -304,6 +306,7 @@ def test_minus_infinity_beside_the_target(dtype: Any) -> None:
     assert np.isposinf(vastmax.cross_entropy(x, [0, 1], label_smoothing=0.1, reduction="none")).all()
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("n", [5, 5000, 70_000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_special_rows(dtype: Any, n: int, smoothing: float) -> None:
@@ -349,6 +352,7 @@ def test_ignored_rows_count_as_nothing(dtype: Any) -> None:
     assert (wide(got.grad[1]) == 0).all()
 
 
+@pytest.mark.backends("host", "offload")
 def test_nothing_to_average(dtype: Any) -> None:
     x = np.ones((2, 3), dtype)
     for target in ([-100, -100], (np.full((2, 2), -100), np.full((2, 2), 0.5))):
@@ -483,6 +487,7 @@ def test_partly_overlapping_out(dtype: Any) -> None:
     assert out.shape == x.shape
 
 
+@pytest.mark.backends("host")
 def test_dtypes_that_meet() -> None:
     """float64 is never narrowed; narrower probabilities leave the logits what they are."""
     rng = np.random.default_rng(14)
@@ -503,6 +508,7 @@ def test_dtypes_that_meet() -> None:
     assert vastmax.cross_entropy(np.arange(4), 2).dtype == np.float64
 
 
+@pytest.mark.backends("host")
 def test_many_classes() -> None:
     x = np.random.default_rng(15).standard_normal((1, 10_000_000), np.float32) * 3
     z = x.astype(np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import vastmax
-from support import contracts, fake_dlpack_exchange, logit_rows, oracle
+from support import contracts, fake_dlpack_exchange, oracle
 from support.fake_gpu_arrays import ByDlpack, ByInterface
 from vastmax._backends import cuda_module
 from vastmax._device import Site
@@ -68,11 +68,6 @@ def test_agrees_with_the_cpu_within_two_ulp(dtype: Any) -> None:
         got = call(x)
         with vastmax.config(device="cpu"):
             near(got, call(x), 4 if dtype == np.float64 else 2)
-
-
-@pytest.mark.parametrize("name", logit_rows.NAMES)
-def test_rows_with_teeth(name: str, dtype: Any) -> None:
-    check_row(logit_rows.row(name, dtype), name)
 
 
 @pytest.mark.parametrize("place", ["first", "tile edge", "last"])
@@ -263,14 +258,6 @@ def test_dtype_and_mixed_dtypes(dtype: Any) -> None:
 
 
 # --- arrays of other libraries; more in test_cuda_arrays.py
-
-
-@pytest.fixture
-def simulated() -> None:
-    import vastmax._cuda as module
-
-    if not module.simulated:
-        pytest.skip("host memory is not device memory here")
 
 
 @pytest.mark.usefixtures("simulated")

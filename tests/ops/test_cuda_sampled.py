@@ -27,12 +27,6 @@ def _simulated() -> bool:
     return bool(pytest.importorskip("vastmax._cuda").simulated)
 
 
-@pytest.fixture
-def simulated() -> None:
-    if not _simulated():
-        pytest.skip("host memory is not device memory here")
-
-
 def guest(value: Any) -> Any:
     """An array of another library where the machine takes memory of the host for its own, else a copy of our own."""
     if isinstance(value, tuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws from logits and their order on the GPU: the tests of the CPU, run on arrays of another library."""
+"""Draws from logits and their order on a GPU, beside those of the CPU; test_top_k runs there too."""
 
 from __future__ import annotations
 
@@ -12,55 +12,16 @@ import test_filters
 import test_gumbel
 import test_sample
 import test_top_k
-from test_filters import test_min_p_between_neighbours_of_0  # noqa: F401 - collected here too
-from test_gumbel import test_special_rows, test_the_draw_is_the_same_for_any_tau  # noqa: F401 - collected here too
-from test_top_k import (  # noqa: F401 - collected here too
-    test_infinities_of_both_signs_are_no_nan,
-    test_nan_ranks_above_infinity,
-    test_rows,
-    test_worst_cases,
-)
 
 import vastmax
 from support import fake_gpu_arrays
 from support.goodness_of_fit import follows, uniform_bits
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"),
-]
+pytestmark = [pytest.mark.usefixtures("simulated", "backend"), pytest.mark.backends("device")]
 INF = np.inf
 MASKS = ("top_k_mask_logits", "top_p_mask_logits", "min_p_mask_logits")
 NAMES = ("top_k", *MASKS, "sample", "gumbel_softmax")
 HOST = {name: getattr(vastmax, name) for name in NAMES}
-
-
-class Stand:
-    """The function `name`, which sends NumPy arrays to the GPU as those of another library, and brings results back."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, x: Any, *arguments: Any, **options: Any) -> Any:
-        options = {k: fake_gpu_arrays.ByDlpack(v) if k == "where" else v for k, v in options.items()}
-        made = HOST[self.__name__](self.lent(np.asarray(x)), *arguments, **options)
-        return tuple(map(self.home, made)) if isinstance(made, tuple) else self.home(made)
-
-    def lent(self, x: Any) -> Any:
-        return fake_gpu_arrays.ByDlpack(x) if x.size else vastmax.cuda.DeviceArray(x.shape, x.dtype, 0, 0)
-
-    def home(self, result: Any) -> Any:
-        assert isinstance(result, vastmax.cuda.DeviceArray)
-        return result.copy_to_host()[()]
-
-
-@pytest.fixture(autouse=True)
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = pytest.importorskip("vastmax._cuda")
-    if not module.simulated:
-        pytest.skip("host memory is not device memory here")
-    for name in HOST:
-        monkeypatch.setattr(vastmax, name, Stand(name))
 
 
 def layouts(x: Any) -> dict[str, Any]:
@@ -412,7 +373,7 @@ def noisy(x: Any, seed: int) -> Any:
 @pytest.mark.parametrize("tau", [1.0, 0.3, 2e-38])
 def test_noise_is_that_of_the_cpu_to_the_last_bit(dtype: Any, tau: float) -> None:
     x = (np.random.default_rng(1).standard_normal((5, 3001)) * 3).astype(dtype)
-    want = vastmax.softmax(fake_gpu_arrays.ByDlpack(noisy(x, 4)), temperature=tau).copy_to_host().astype(dtype)
+    want = vastmax.softmax(noisy(x, 4), temperature=tau).astype(dtype)
     got = vastmax.gumbel_softmax(x, tau, seed=4)
     np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row statistics on the GPU: the tests of the CPU, run on arrays of another library that "live" there."""
+"""Row statistics of arrays that live on a GPU, around tiles and their merges; test_row_statistics runs on them too."""
 
 from __future__ import annotations
 
@@ -7,60 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_row_statistics import (  # noqa: F401 - collected here too
-    ordered,
-    test_a_temperature_does_not_change_the_order,
-    test_axis_and_temperature,
-    test_errors,
-    test_every_length,
-    test_kl_divergence,
-    test_kl_divergence_special_values,
-    test_only_what_is_asked_for,
-    test_rows,
-    test_selective_log_softmax_is_log_softmax,
-    test_special_rows,
-    wide,
-)
+from test_row_statistics import ordered, wide
 
 import vastmax
 from support import contracts, oracle
 from support.fake_gpu_arrays import ByDlpack
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"),
-]
+pytestmark = [pytest.mark.usefixtures("simulated", "backend"), pytest.mark.backends("device")]
 NAMES = ("softmax_stats", "entropy", "selective_log_softmax", "kl_divergence")
 HOST = {name: getattr(vastmax, name) for name in (*NAMES, "logsumexp")}
-
-
-class Stand:
-    """The function `name`, which sends NumPy arrays to the GPU as those of another library, and brings results back."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, x: Any, *arguments: Any, **options: Any) -> Any:
-        given = [self.lent(a) for a in (x, *arguments)]
-        made = HOST[self.__name__](*given, **{k: self.lent(v) for k, v in options.items()})
-        if not isinstance(made, tuple):
-            return self.home(made)
-        return type(made)(*map(self.home, made)) if hasattr(made, "_fields") else tuple(map(self.home, made))
-
-    def lent(self, value: Any) -> Any:
-        return ByDlpack(value) if isinstance(value, np.ndarray) and value.size and value.dtype.kind != "c" else value
-
-    def home(self, result: Any) -> Any:
-        return result.copy_to_host()[()] if isinstance(result, vastmax.cuda.DeviceArray) else result
-
-
-@pytest.fixture(autouse=True)
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = pytest.importorskip("vastmax._cuda")
-    if not module.simulated:
-        pytest.skip("host memory is not device memory here")
-    for name in HOST:
-        monkeypatch.setattr(vastmax, name, Stand(name))
 
 
 def test_results_live_on_the_gpu() -> None:

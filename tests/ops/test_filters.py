@@ -13,7 +13,7 @@ import pytest
 import vastmax
 from support import logit_rows
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 Array = np.ndarray[Any, Any]
 NEAR = 1e-12
@@ -84,6 +84,7 @@ def known(name: str, dtype: Any) -> tuple[Array, Nucleus]:
     return x, nucleus(wide(x))
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("name", logit_rows.NAMES)
 def test_top_p(dtype: Any, name: str) -> None:
     x, want = known(name, dtype)
@@ -98,6 +99,7 @@ def random_rows(n: int, sigma: float, dtype: Any) -> list[tuple[Array, Nucleus]]
     return [(y, nucleus(wide(y))) for y in (x, np.round(wide(x), 1).astype(dtype))]
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("sigma", [0.0, 1e-3, 1.0, 5.0, 40.0])
 def test_top_p_of_every_length(dtype: Any, n: int, sigma: float) -> None:
@@ -106,6 +108,7 @@ def test_top_p_of_every_length(dtype: Any, n: int, sigma: float) -> None:
             check_top_p(x, p, want)
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("offset", [0.0, 300.0, -2e4, 5e4])
 def test_top_p_far_from_zero(dtype: Any, offset: float) -> None:
     x = (np.random.default_rng(2).standard_normal(20_000) * 3 + offset).astype(dtype)
@@ -114,6 +117,7 @@ def test_top_p_far_from_zero(dtype: Any, offset: float) -> None:
         check_top_p(x, p, want)
 
 
+@pytest.mark.backends("host", "device")
 def test_top_p_of_equal_logits_keeps_the_lowest_indices(dtype: Any) -> None:
     for n in (10, 5000, 70_000):
         x = np.full(n, -3.25, dtype)
@@ -124,6 +128,7 @@ def test_top_p_of_equal_logits_keeps_the_lowest_indices(dtype: Any) -> None:
     assert (wide(got) > -np.inf).sum(-1).tolist() == [4, 5]
 
 
+@pytest.mark.backends("host")
 def test_many_small_rows(wide_dtype: Any) -> None:
     rng = np.random.default_rng(12)
     x = np.round(rng.standard_normal((3000, 40)) * 4, 1).astype(wide_dtype)
@@ -146,6 +151,7 @@ def likely_enough(name: str, dtype: Any) -> dict[float, tuple[Array, Array]]:
         return {p: ((ratio >= p) & (z > -np.inf), (p in (0, 1)) | (abs(ratio - p) > NEAR * p)) for p in MIN_SHARES}
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("name", logit_rows.NAMES)
 def test_min_p(dtype: Any, name: str) -> None:
     x = logit_rows.row(name, dtype)
@@ -154,6 +160,7 @@ def test_min_p(dtype: Any, name: str) -> None:
         np.testing.assert_array_equal(kept[certain], want[certain], str(p))
 
 
+@pytest.mark.backends("host")
 def test_min_p_where_adding_to_the_largest_would_round() -> None:
     x = np.array([1e15, 1e15 - 0.625, 1e15 - 0.75])
     assert (vastmax.min_p_mask_logits(x, 0.5) > -np.inf).tolist() == [True, True, False]
@@ -161,6 +168,7 @@ def test_min_p_where_adding_to_the_largest_would_round() -> None:
     assert (vastmax.min_p_mask_logits(x, 0.3) > -np.inf).tolist() == [True, True, False]
 
 
+@pytest.mark.backends("host", "device")
 def test_min_p_between_neighbours_of_0(dtype: Any) -> None:
     """A search for the least logit from number to number would take seconds in float32, and centuries in float64."""
     x = np.array([1.0, 2.0**-9, -(2.0**-9), -1.0, -np.inf], dtype)
@@ -169,6 +177,7 @@ def test_min_p_between_neighbours_of_0(dtype: Any) -> None:
         assert set(vastmax.sample(x, 300, min_p=p, seed=1)) == set(range(kept))
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("n", LENGTHS)
 def test_top_k(dtype: Any, n: int) -> None:
     x = np.round(np.random.default_rng(n).standard_normal((3, n)), 1).astype(dtype)
@@ -189,6 +198,7 @@ MASKS = (
 )
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize(("mask", "one", "several"), MASKS)
 def test_one_for_each_row_axis_and_strides(dtype: Any, mask: Any, one: Any, several: Any) -> None:
     x = np.round(np.random.default_rng(6).standard_normal((4, 9000)), 2).astype(dtype)
@@ -210,6 +220,7 @@ def test_one_for_each_row_axis_and_strides(dtype: Any, mask: Any, one: Any, seve
             assert mask(vast, one).tobytes() == mask(vast.copy(), one).tobytes()
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("n", [6, 5000, 70_000])
 def test_special_rows(dtype: Any, n: int) -> None:
     nan, inf = np.nan, np.inf
@@ -228,6 +239,7 @@ def test_special_rows(dtype: Any, n: int) -> None:
         assert mask(x[4], one).tobytes() == got[4].tobytes()
 
 
+@pytest.mark.backends("host")
 def test_errors() -> None:
     x = np.zeros((3, 4), np.float32)
     top_k, top_p, min_p = (mask for mask, *_ in MASKS)
@@ -250,6 +262,7 @@ def test_errors() -> None:
         assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.backends("host")
 @pytest.mark.slow
 def test_vast_rows() -> None:
     rng = np.random.default_rng(4)

@@ -53,6 +53,8 @@ def test_the_largest_is_a_draw(isa: str) -> None:
     np.testing.assert_array_equal(y.argmax(-1), vastmax.sample(x, replace=False, seed=3))
 
 
+@pytest.mark.backends("host", "device")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("tau", [2e-38, 1e30])
 def test_the_draw_is_the_same_for_any_tau(tau: float, wide_dtype: Any) -> None:
     """Where all logits become infinite, or all probabilities equal, too."""
@@ -83,6 +85,8 @@ def test_axes_threads_and_strides() -> None:
     assert (hard.sum(1) == 1).all()
 
 
+@pytest.mark.backends("host", "device")
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("hard", [False, True])
 def test_special_rows(hard: bool, dtype: Any) -> None:
     x = np.zeros((4, 300), dtype)

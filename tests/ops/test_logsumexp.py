@@ -11,7 +11,7 @@ import pytest
 import vastmax
 from support import contracts, logit_rows, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @functools.cache
@@ -54,12 +54,14 @@ def random_rows(dtype: Any, sigma: float) -> tuple[Any, oracle.Exact]:
     return x, oracle.logsumexp(x.astype(np.float64))
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("sigma", [1.0, 5.0, 12.0, 100.0])
 def test_random_rows(dtype: Any, sigma: float) -> None:
     x, exact = random_rows(dtype, sigma)
     contracts.check_logsumexp(vastmax.logsumexp(x, axis=1), exact, x, hint=sigma)
 
 
+@pytest.mark.backends("host", "device")
 def test_largest_logit_zero(wide_dtype: Any) -> None:
     """The log1p form: relative accuracy however small the rest is."""
     limit = 103.0 if wide_dtype == np.float32 else 744.0
@@ -70,6 +72,7 @@ def test_largest_logit_zero(wide_dtype: Any) -> None:
     assert (got > 0).all()
 
 
+@pytest.mark.backends("host", "device")
 def test_result_that_cancels(wide_dtype: Any) -> None:
     """A million times -log(1e6): the true value is about one ULP of the logits, and SciPy's answer in float32 is 0."""
     x = np.full((1, 1_000_000), -np.log(1e6)).astype(wide_dtype)
@@ -106,6 +109,7 @@ def vast(dtype: Any) -> tuple[Any, oracle.Exact]:
     return x, oracle.logsumexp(x.astype(np.float64))
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.usefixtures("threads")
 def test_vast_row(dtype: Any) -> None:
     x, exact = vast(dtype)
@@ -144,6 +148,7 @@ def quotients() -> tuple[tuple[float, Any, Any], ...]:
     return tuple((t, x, q) for t, q in exact.items())
 
 
+@pytest.mark.backends("host", "device")
 def test_a_temperature_divides_with_one_rounding() -> None:
     """The logsumexp of one logit is the logit."""
     for t, x, want_quotient in quotients():

@@ -10,7 +10,7 @@ import pytest
 import vastmax
 from support import contracts, logit_rows, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @functools.cache
@@ -33,6 +33,7 @@ def test_log_softmax(dtype: Any, name: str) -> None:
     contracts.check("log_softmax", got, want(name, dtype, "log_softmax"), hint=name)
 
 
+@pytest.mark.backends("host", "device")
 def test_log_softmax_near_certainty(wide_dtype: Any) -> None:
     """The gap swept from nothing to beyond the smallest number: the certain class keeps its relative accuracy."""
     limit = 103.0 if wide_dtype == np.float32 else 744.0
@@ -71,6 +72,7 @@ def random_rows(dtype: Any, sigma: float) -> tuple[Any, oracle.Exact, oracle.Exa
     return x, oracle.softmax(x.astype(np.float64)), oracle.log_softmax(x.astype(np.float64))
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.parametrize("sigma", [1.0, 5.0, 12.0, 100.0])
 def test_random_rows(dtype: Any, sigma: float) -> None:
     x, p, log_p = random_rows(dtype, sigma)
@@ -125,6 +127,7 @@ def vast(dtype: Any) -> tuple[np.ndarray[Any, Any], oracle.Exact, oracle.Exact]:
     return x, oracle.softmax(z), oracle.log_softmax(z)
 
 
+@pytest.mark.backends("host", "device")
 @pytest.mark.usefixtures("threads")
 def test_vast_row(dtype: Any) -> None:
     """Long enough to be split among threads."""

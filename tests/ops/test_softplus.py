@@ -12,7 +12,7 @@ import pytest
 import vastmax
 from support import contracts, oracle
 
-pytestmark = pytest.mark.usefixtures("isa")
+pytestmark = pytest.mark.usefixtures("backend")
 
 OPS = ("softplus", "sigmoid", "log_sigmoid")
 

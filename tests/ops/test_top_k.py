@@ -12,7 +12,8 @@ import pytest
 import vastmax
 from support import logit_rows
 
-pytestmark = pytest.mark.usefixtures("isa")
+# The bits of `offload` are those of `device`: test_backends.
+pytestmark = [pytest.mark.usefixtures("backend"), pytest.mark.backends("host", "device")]
 
 Array = np.ndarray[Any, Any]
 LENGTHS = (1, 2, 63, 64, 65, 1000, 2049, 4096, 4097, 9001, 70_001)
@@ -119,6 +120,7 @@ def test_strides(dtype: Any) -> None:
     check(base.astype(base.dtype.newbyteorder(">")).astype(dtype), 3)
 
 
+@pytest.mark.backends("host")
 def test_same_for_any_number_of_threads(dtype: Any) -> None:
     x = np.round(np.random.default_rng(8).standard_normal(300_001) * 3, 1).astype(dtype)
     for k in (1, 50, 2000, 100_000):
@@ -127,6 +129,7 @@ def test_same_for_any_number_of_threads(dtype: Any) -> None:
                 check(x, k)
 
 
+@pytest.mark.backends("host")
 def test_integers_and_lists() -> None:
     values, indices = vastmax.top_k([3, 9, 2], 2)
     assert values.dtype == np.float64
@@ -138,6 +141,7 @@ def test_integers_and_lists() -> None:
     assert values.tolist() == [3] or values.tolist() == 3
 
 
+@pytest.mark.backends("host")
 def test_errors() -> None:
     x = np.zeros((3, 4), np.float32)
     cases: list[tuple[type[Exception], tuple[str, ...], tuple[Any, ...]]] = [
@@ -157,6 +161,7 @@ def test_errors() -> None:
         assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.backends("host")
 @pytest.mark.slow
 def test_ten_million_classes() -> None:
     x = np.random.default_rng(1).standard_normal(10_000_001, np.float32)

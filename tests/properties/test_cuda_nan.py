@@ -15,18 +15,12 @@ from support.backends import Case, Refusal, backward, forward, losses, outcome, 
 from support.fake_gpu_arrays import ByDlpack
 
 pytestmark = [
+    pytest.mark.usefixtures("simulated"),
     pytest.mark.cuda,
     pytest.mark.skipif(not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"),
 ]
 MANTISSA = {"f16": 10, "bf16": 7, "f32": 23, "f64": 52}
 PAYLOADS = {"1": 1, "NA of R": 0x7A2, "8 ones": 0xFF, "9 ones": 0x1FF, "all ones": -1, "signalling": None}
-
-
-@pytest.fixture(autouse=True)
-def simulated() -> None:
-    module = pytest.importorskip("vastmax._cuda")
-    if not module.simulated:
-        pytest.skip("host memory is not device memory here")
 
 
 def nan(dtype: Any, payload: int | None, sign: int) -> Any:

@@ -13,8 +13,10 @@ import pytest
 
 import vastmax
 from support import contracts
+from support.loops import in_a_loop
 
-pytestmark = pytest.mark.usefixtures("isa")
+# The bits of `offload` are those of `device`: test_backends.
+pytestmark = [pytest.mark.usefixtures("backend"), pytest.mark.backends("host", "device")]
 
 N = 131
 INF, NAN = np.inf, np.nan
@@ -47,7 +49,7 @@ def at_each_position(n: int, value: float, dtype: Any) -> tuple[Any, Any]:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_nan_anywhere_is_nan_everywhere(dtype: Any, axis: int, n: int) -> None:
     x, _ = at_each_position(n, NAN, dtype)
     for op in ("softmax", "log_softmax", "logsumexp"):
@@ -55,7 +57,7 @@ def test_nan_anywhere_is_nan_everywhere(dtype: Any, axis: int, n: int) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_nan_beside_infinities(dtype: Any, axis: int, n: int) -> None:
     """NaN wins over +inf before or after it, and over -inf."""
     x, diagonal = at_each_position(n, NAN, dtype)
@@ -70,7 +72,7 @@ def test_nan_beside_infinities(dtype: Any, axis: int, n: int) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_plus_infinity(dtype: Any, axis: int, n: int) -> None:
     x, diagonal = at_each_position(n, INF, dtype)
     assert np.isnan(run("softmax", x, axis)).all()
@@ -79,7 +81,7 @@ def test_plus_infinity(dtype: Any, axis: int, n: int) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_minus_infinity_beside_finite(dtype: Any, axis: int, n: int) -> None:
     """The rest of the row is as if the entry were not there."""
     if n == 1:
@@ -100,7 +102,7 @@ def test_minus_infinity_beside_finite(dtype: Any, axis: int, n: int) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_all_minus_infinity(dtype: Any, axis: int, n: int) -> None:
     x = np.full((5, n), -INF).astype(dtype)
     assert np.isnan(run("softmax", x, axis)).all()
@@ -109,8 +111,7 @@ def test_all_minus_infinity(dtype: Any, axis: int, n: int) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("value", [0.0, -0.0, 3.5, -60000.0, 60000.0, 2.0**-14])
+@in_a_loop(n=LENGTHS, value=[0.0, -0.0, 3.5, -60000.0, 60000.0, 2.0**-14])
 def test_one_finite(dtype: Any, axis: int, n: int, value: float) -> None:
     diagonal = np.eye(n, dtype=bool)
     x = np.where(diagonal, value, -INF).astype(dtype)
@@ -122,6 +123,7 @@ def test_one_finite(dtype: Any, axis: int, n: int, value: float) -> None:
     np.testing.assert_array_equal(lse, np.full(n, exact))
 
 
+@pytest.mark.backends("host")
 def test_any_one_finite(dtype: Any) -> None:
     """Alone, and beside -inf."""
     x = (np.random.default_rng(5).standard_normal(100_000) * 3).astype(dtype)
@@ -134,8 +136,7 @@ def test_any_one_finite(dtype: Any) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("hidden", [NAN, INF, -INF, 6e4])
+@in_a_loop(n=LENGTHS, hidden=[NAN, INF, -INF, 6e4])
 def test_where_hides_anything(dtype: Any, axis: int, n: int, hidden: float) -> None:
     if n == 1:
         return
@@ -150,8 +151,7 @@ def test_where_hides_anything(dtype: Any, axis: int, n: int, hidden: float) -> N
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("content", [0.0, NAN, INF, -INF])
+@in_a_loop(n=LENGTHS, content=[0.0, NAN, INF, -INF])
 def test_where_all_false(dtype: Any, axis: int, n: int, content: float) -> None:
     x = np.full((3, n), content).astype(dtype)
     for op, fill in (("softmax", 0.0), ("log_softmax", -INF), ("logsumexp", -INF)):
@@ -160,7 +160,7 @@ def test_where_all_false(dtype: Any, axis: int, n: int, content: float) -> None:
 
 
 @AXES
-@pytest.mark.parametrize("n", LENGTHS)
+@in_a_loop(n=LENGTHS)
 def test_where_true_on_one(dtype: Any, axis: int, n: int) -> None:
     diagonal = np.eye(n, dtype=bool)
     x = np.where(diagonal, 1.5, NAN).astype(dtype)
@@ -209,6 +209,7 @@ def test_special_rows_leave_their_neighbours_alone(dtype: Any) -> None:
         np.testing.assert_array_equal(first[keep], clean[keep])
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("position", [0, 1, 150_000, 299_998, 299_999])
 def test_vast_rows(dtype: Any, position: int) -> None:
     """A special value in one of many blocks, threads or not."""
@@ -228,6 +229,7 @@ def test_vast_rows(dtype: Any, position: int) -> None:
     assert np.count_nonzero(p) == 1
 
 
+@pytest.mark.backends("host")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_of_minus_infinity_beside_low_ones(dtype: Any, threads: int) -> None:
     """Nothing finite stands for -inf: whole blocks of it, before and after a block of very low logits."""

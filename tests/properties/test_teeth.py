@@ -71,10 +71,10 @@ def checks_of(op: str, dtype: Any) -> Iterator[Test]:
                 v.test_minus_infinity_beside_finite,
                 v.test_all_minus_infinity,
             ):
-                yield lambda test=test, n=n, axis=axis: test(dtype, axis, n)
-            yield lambda n=n, axis=axis: v.test_where_hides_anything(dtype, axis, n, np.nan)
-            yield lambda n=n, axis=axis: v.test_where_all_false(dtype, axis, n, 0.0)
-            yield lambda n=n, axis=axis: v.test_one_finite(dtype, axis, n, 3.5)
+                yield lambda test=test, n=n, axis=axis: test.check(dtype, axis, n)
+            yield lambda n=n, axis=axis: v.test_where_hides_anything.check(dtype, axis, n, np.nan)
+            yield lambda n=n, axis=axis: v.test_where_all_false.check(dtype, axis, n, 0.0)
+            yield lambda n=n, axis=axis: v.test_one_finite.check(dtype, axis, n, 3.5)
         yield lambda: v.test_special_rows_leave_their_neighbours_alone(dtype)
     if op in test_softplus.OPS:
         yield lambda: test_softplus.test_accuracy(dtype, op)

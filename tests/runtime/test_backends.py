@@ -18,17 +18,11 @@ import vastmax
 from support.backends import Case, Refusal, backward, forward, logits, losses, numbers, outcome, wide
 
 pytestmark = [
+    pytest.mark.usefixtures("simulated"),
     pytest.mark.cuda,
     pytest.mark.skipif(not vastmax.cuda.is_available(), reason=f"no GPU, no SIMT build: {vastmax.cuda.reason()}"),
 ]
 NAN, INF = np.nan, np.inf
-
-
-@pytest.fixture(autouse=True)
-def simulated() -> None:
-    module = pytest.importorskip("vastmax._cuda")
-    if not module.simulated:
-        pytest.skip("host memory is not device memory here")
 
 
 def agree(case: Case, ulps: float) -> None:

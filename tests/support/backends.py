@@ -7,6 +7,7 @@ The backends are the core (`host`), arrays that live on a GPU (`device`), and Nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 import vastmax
 from support import oracle
-from support.fake_gpu_arrays import ByDlpack
+from support.fake_gpu_arrays import ByDlpack, cuda, filled
 
 NAN, INF = np.nan, np.inf
 
@@ -37,6 +38,77 @@ def lent(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(lent, value))
     return ByDlpack(value) if isinstance(value, np.ndarray) else value
+
+
+GPU_OPS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "softmax_backward",
+    "log_softmax_backward",
+    "logsumexp_backward",
+    "softplus",
+    "sigmoid",
+    "log_sigmoid",
+    "softplus_backward",
+    "sigmoid_backward",
+    "log_sigmoid_backward",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "softmax_stats",
+    "entropy",
+    "selective_log_softmax",
+    "kl_divergence",
+    "top_k",
+    "top_k_mask_logits",
+    "top_p_mask_logits",
+    "min_p_mask_logits",
+    "sample",
+    "gumbel_softmax",
+)
+
+
+class OnDevice:
+    """A public function whose NumPy arrays go to the GPU before a call, and whose results come back after it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        there: dict[int, Any] = {}  # an array that is given twice is one array there too
+        out = options.get("out")
+        given = [self.put(value, there) for value in arguments]
+        made = self.function(*given, **{name: self.put(value, there) for name, value in options.items()})
+        if not isinstance(made, tuple):
+            return self.back(made, out, there)
+        parts = [self.back(part, out, there) for part in made]
+        return type(made)(*parts) if hasattr(made, "_fields") else tuple(parts)
+
+    def put(self, value: Any, there: dict[int, Any]) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self.put(part, there) for part in value)
+        if not isinstance(value, np.ndarray) or not value.dtype.isnative:  # of which DLPack knows nothing
+            return value
+        if id(value) not in there:
+            there[id(value)] = on_device(value)
+        return there[id(value)]
+
+    def back(self, part: Any, out: Any, there: dict[int, Any]) -> Any:
+        if out is not None and part is there.get(id(out)):
+            if isinstance(part, vastmax.cuda.DeviceArray):  # a copy of `out`, where host memory is not the GPU's
+                out[...] = part.copy_to_host()
+            return out
+        assert not (there and isinstance(part, np.ndarray)), "ran on the host"
+        return part.copy_to_host()[()] if isinstance(part, vastmax.cuda.DeviceArray) else part
+
+
+def on_device(array: Any) -> Any:
+    """An array of another library in the same memory, on the SIMT machine; else a copy."""
+    if array.size == 0:
+        return vastmax.cuda.DeviceArray(array.shape, array.dtype, 0, 0)
+    return ByDlpack(array) if cuda().simulated else filled(array, 0)
 
 
 def parts(made: Any) -> list[Any]:

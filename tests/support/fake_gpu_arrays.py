@@ -15,7 +15,7 @@ import pytest
 import vastmax
 from vastmax import _device
 
-CODES = {"f": 2, "V": 4, "b": 6, "i": 0, "c": 5}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
+CODES = {"f": 2, "V": 4, "b": 6, "i": 0, "u": 1, "c": 5}  # of DLPack, by kind of dtype; ml_dtypes' bfloat16 has kind V
 
 
 def cuda() -> Any:
