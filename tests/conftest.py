@@ -16,6 +16,7 @@ import pytest
 
 import vastmax
 from support import backends, contracts
+from support.quick_set import off_the_diagonal
 
 hypothesis.settings.register_profile("vastmax", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("vastmax")
@@ -24,16 +25,19 @@ ISAS = tuple(vastmax.available_isas())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests run only when asked for: `-m slow`. What runs on each instruction set anyway needs no forced one."""
+    """Leave out what a plain `pytest` does not run. What runs on each instruction set anyway needs no forced one."""
     for item in items:
         if {"isa", "backend"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("any_isa")
+    for item in off_the_diagonal(items):
+        item.add_marker("conformance")
     if config.option.markexpr:
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    left_out = ("slow",) if any("::" in argument for argument in config.args) else ("slow", "conformance")
+    deselected = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if not any(map(item.get_closest_marker, left_out))]
 
 
 BACKENDS = {

@@ -149,6 +149,7 @@ def test_the_result_has_the_dtype_of_the_inputs(x_dtype: str, w_dtype: str) -> N
     assert_allclose(got, np.asarray(formula("softmax", args, True)), rtol=rtol)
 
 
+@pytest.mark.conformance
 def test_a_file_of_a_hundred_million_classes(tmp_path: Any) -> None:
     """Only rows of labels and draws are read, and nothing is as large as the classes are many."""
     classes = 100_000_000

@@ -58,6 +58,7 @@ def test_rows_of_real_vocabularies(n: int, dtype: Any) -> None:
     check_row(logits(n, dtype, rows=1), n)
 
 
+@pytest.mark.conformance
 def test_a_row_of_more_tiles_than_a_block_has_threads() -> None:
     check_row(logits(600_000, np.float32, rows=1), None)
 

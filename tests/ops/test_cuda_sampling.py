@@ -264,6 +264,7 @@ def test_where(options: str) -> None:
     assert (want[2] == -1).all()
 
 
+@pytest.mark.conformance
 def test_a_class_of_probability_0_is_never_drawn(wide_dtype: Any) -> None:
     x = np.where(np.arange(5000) % 3 == 1, np.sin(np.arange(5000.0)), -INF).astype(wide_dtype)
     for temperature in (1.0, 0.5, INF):
@@ -278,6 +279,7 @@ def test_a_class_of_probability_0_is_never_drawn(wide_dtype: Any) -> None:
     assert follows(drawn > 0, np.array([1, share]) / (1 + share))
 
 
+@pytest.mark.conformance
 def test_rows_of_very_many_tiles(wide_dtype: Any) -> None:
     """Their parts are merged by a block, not by a warp."""
     x = (np.random.default_rng(8).standard_normal((1, 300_001)) * 3).astype(wide_dtype)

@@ -95,6 +95,7 @@ def test_bases_off_their_boundaries(n: int, offset: int, dtype: Any) -> None:
         assert [np.asarray(a).tobytes() for a in got] == [np.asarray(a).tobytes() for a in want]
 
 
+@pytest.mark.conformance
 def test_rows_of_very_many_tiles(dtype: Any) -> None:
     """Their parts are merged by a block, not by a warp."""
     n = 300_001

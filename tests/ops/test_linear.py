@@ -513,6 +513,7 @@ def peak(call: Any) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("name", contracts.DTYPES)
 def test_memory(name: str) -> None:
     """1024 rows of 128,256 classes: in float32 the logits would take 501 MiB."""

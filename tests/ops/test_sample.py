@@ -111,6 +111,7 @@ def test_a_law_that_is_off_by_a_fiftieth_would_show() -> None:
     assert not follows_pooled(ids, probability(np.where(np.arange(len(x)) < 2000, x + 0.02, x)))
 
 
+@pytest.mark.conformance
 def test_the_far_tail_is_drawn_at_its_rate() -> None:
     """Running sums in float32 lose it: each class of the tail is 1e-9 of the first."""
     x = np.concatenate([[0.0], np.full(262_144, -20.5)]).astype(np.float32)

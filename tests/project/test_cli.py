@@ -78,6 +78,7 @@ def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[s
         assert part in text
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("flags", [["-O"], ["-OO"]])
 def test_without_docstrings_and_assertions(flags: list[str], tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 3)))
@@ -257,6 +258,7 @@ def test_ulp_error_of_what_is_not_finite() -> None:
 # bench
 
 
+@pytest.mark.conformance
 def test_bench_quick(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = tuple(case for case in cases.TABLE if case.quick and np.prod(case.shape) < 3e6)
     monkeypatch.setattr(bench, "TABLE", small)
@@ -276,6 +278,7 @@ def test_bench_quick(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert crowded is None or crowded["p99"] >= crowded["serial"] / 2 > 0
 
 
+@pytest.mark.conformance
 def test_bench_of_one_array(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "ratios.png"
@@ -324,6 +327,7 @@ def test_bench_plot_into_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "/no/such/folder" in capsys.readouterr().err
 
 
+@pytest.mark.conformance
 def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hide(monkeypatch, "torch", "simd_ml_kernels")
     assert command_line.main(["bench", "--quick", "--shape", "1x1000", "--against", "torch,simd-ml-kernels"]) == 0
@@ -333,6 +337,7 @@ def test_bench_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "bars reached" not in text
 
 
+@pytest.mark.conformance
 def test_bench_shows_ratios_first_and_bars_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     result = {
         "case": "softmax, 4 x 5",

@@ -289,6 +289,7 @@ def test_the_claim_is_the_article_s(change: float, saved: float, holds: bool) ->
         assert abs(claim["ndcg_change"] - (change - 1)) < 1e-12
 
 
+@pytest.mark.conformance
 @pytest.mark.usefixtures("folder")
 def test_demo_with_all_words_times_the_full_softmax_only(capsys: pytest.CaptureFixture[str]) -> None:
     status, result = answer(capsys, "demo", "--words", "all", "--seeds", "2")
@@ -358,6 +359,7 @@ def test_learning_figure_fits() -> None:
 # beside SciPy
 
 
+@pytest.mark.conformance
 @needs_scipy
 @pytest.mark.usefixtures("folder")
 def test_beside_scipy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,6 +405,7 @@ def test_logits_beside_scipy_are_interpolated_counts() -> None:
         np.testing.assert_allclose(pairs.logits(word), np.log(expected))
 
 
+@pytest.mark.conformance
 @needs_scipy
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("cache", [0, 5000, 10**9])

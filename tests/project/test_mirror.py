@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import graphlib
 import importlib
@@ -19,9 +18,10 @@ import pytest
 
 import vastmax
 from support import ROOT, TESTS, contracts
+from support.imports import import_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 OPS_DEF = ROOT / "cpp" / "ops.def"
 
@@ -71,31 +71,6 @@ def test_a_kernel_has_the_same_name_on_both_backends() -> None:
     cpu = {path.stem for path in (ROOT / "cpp" / "kernels").glob("*.cpp")}
     cuda = {path.stem for path in (ROOT / "cuda" / "kernels").glob("*.cu")}
     assert cpu - ONLY_CPU == cuda - ONLY_CUDA
-
-
-def imported(module: str, path: Path) -> Iterator[str]:
-    """Everything that a module may import from, inside its functions and for its types too."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            yield source
-            yield from (f"{source}.{alias.name}" for alias in node.names)
-
-
-def import_graph(package: Path) -> dict[str, set[str]]:
-    """Which modules each module of a package imports, itself and the packages that it lies in aside."""
-    modules = {}
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package.parent).with_suffix("").parts
-        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return {
-        module: {name for name in imported(module, path) if name in modules and not f"{module}.".startswith(f"{name}.")}
-        for module, path in modules.items()
-    }
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:

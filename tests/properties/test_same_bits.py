@@ -236,6 +236,7 @@ def assert_same(case: Case, found: dict[str, str], how: Any) -> None:
     assert not differ, f"{differ} of {case} differ: {how}"
 
 
+@pytest.mark.conformance
 def test_every_shape(isa: str) -> None:
     """Each of more than a thousand shapes in one way of many; the ways rotate against each other."""
     layouts = list(LAYOUTS)

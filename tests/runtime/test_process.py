@@ -122,6 +122,7 @@ def test_eight_python_threads_at_once() -> None:
     assert not wrong
 
 
+@pytest.mark.conformance
 @linux
 def test_memory_stays_flat() -> None:
     """1e5 calls, a third of them errors."""
@@ -401,6 +402,7 @@ SMALL_STACK = """
 """
 
 
+@pytest.mark.conformance
 @linux
 def test_calls_fit_a_small_stack() -> None:
     """musl gives a thread 128 KiB."""
@@ -595,6 +597,7 @@ GUARD_ROWS = """
 """
 
 
+@pytest.mark.conformance
 @linux
 @pytest.mark.parametrize("calls", [GUARD_MAPS, GUARD_ROWS], ids=["maps", "rows"])
 def test_guard_pages(calls: str) -> None:
