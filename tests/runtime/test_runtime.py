@@ -246,16 +246,16 @@ CHOICES = [
 MEASURED = _tuned.Policy({"softmax": {"float32": {"cpu": _tuned.Line(0, 1e-9), "cuda": _tuned.Line(4.4e-3, 0.25e-9)}}})
 
 
-@pytest.mark.parametrize(("home", "wish", "elements", "cuda", "backend"), CHOICES)
-def test_choose(home: str, wish: str | None, elements: int, cuda: bool, backend: str | None) -> None:
+@pytest.mark.parametrize(("home", "wish", "elements", "cuda", "want"), CHOICES)
+def test_choose(home: str, wish: str | None, elements: int, cuda: bool, want: str | None) -> None:
     absent = {} if cuda else WITHOUT
     options = {"absent": lambda: absent, "measured": lambda: MEASURED}
-    if backend is None:
+    if want is None:
         with pytest.raises(vastmax.BackendUnavailable, match=r"softmax.*no CUDA here"):
             _choose.choose("softmax", home, wish, elements, 1, F32, **options)
         return
     choice = _choose.choose("softmax", home, wish, elements, 1, F32, **options)
-    assert choice.backend == backend
+    assert choice.backend == want
     assert choice.reason
 
 
