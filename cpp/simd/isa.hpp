@@ -32,7 +32,7 @@
 #define VM_ISA_HEADER_avx512 "cpp/simd/vec_avx512.hpp"
 #define VM_ISA_HEADER_neon "cpp/simd/vec_neon.hpp"
 #define VM_ISA_HEADER_cuda \
-  "cpp/simd/vec_scalar.hpp"  // a lane of a warp (docs/decisions/0010-one-formula-two-backends.md)
+  "cpp/simd/vec_scalar.hpp"  // a lane of a warp (docs/development/decisions/0010-one-formula-two-backends.md)
 #define VM_CONCAT_(a, b) a##b
 #define VM_CONCAT(a, b) VM_CONCAT_(a, b)
 

@@ -23,7 +23,7 @@ VM_INLINE void prefetch(const std::byte* at) {
 }
 
 // How far ahead of a read its line is asked for: the processor's own prefetching depends on where the loads of a loop
-// happen to lie, and loses half of DRAM's speed where that is unlucky (docs/measured.md).
+// happen to lie, and loses half of DRAM's speed where that is unlucky (docs/development/measured.md).
 inline constexpr std::size_t fetch_ahead = 2048;
 
 // Elements [i, i + lanes) of an input, or the first `left` of them.
@@ -175,7 +175,7 @@ VM_INLINE V max_lanes(Bytes x, std::size_t n) {
   return max(max(m[0], m[1]), max(m[2], m[3]));
 }
 template <class P, int K>
-VM_INLINE double largest(Wide<P, K> m) {  // short: whoever waits for it asks memory for nothing (docs/measured.md)
+VM_INLINE double largest(Wide<P, K> m) {  // short: who waits for it reads no memory (docs/development/measured.md)
   VM_UNROLL(16)
   for (int i = 1; i < K; ++i) m.piece[0] = max_piece(m.piece[i], m.piece[0]);
   Lanes<Wide<P, 1>> lane(Wide<P, 1>{{m.piece[0]}});

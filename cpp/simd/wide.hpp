@@ -50,7 +50,7 @@ template <class F>
 using vec = PerPiece<wide<F>>;
 
 // Several virtual vectors side by side, operation by operation: one vector's chain of dependent operations is longer
-// than the processor looks ahead (docs/measured.md).
+// than the processor looks ahead (docs/development/measured.md).
 template <class V>
 using Batch = Wide<typename V::piece_type, (V::K < pieces_in_flight ? pieces_in_flight : V::K)>;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The error of the element-wise float32 ops against float64 libm, in ULP of the exact result.  As a test: every 4,099th
 // input, and every 67th from 1/2 to 2, where log(1 + e^-|x|) changes its formula and is at its worst.  All 2^32 with
-// `every_float32 --all` (about 12 minutes on two cores; the result stands in docs/measured.md).
+// `every_float32 --all` (about 12 minutes on two cores; the result stands in docs/development/measured.md).
 #include <algorithm>
 #include <bit>
 #include <cmath>

@@ -265,7 +265,7 @@ def test_top_k_axis(axis: int) -> None:
 def test_examples_run() -> None:
     with np.printoptions():
         assert doctest.testmod(vastmax.dask).failed == 0
-    text = (ROOT / "docs/shards.md").read_text()
+    text = (ROOT / "docs/how-to/vocabulary_shards.md").read_text()
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
 
 

@@ -255,7 +255,7 @@ def test_an_interrupt_on_one_rank(ranks: int) -> None:
     )
 
 
-DOCUMENT = ROOT / "docs/shards.md"
+DOCUMENT = ROOT / "docs/how-to/vocabulary_shards.md"
 
 
 def test_examples_run() -> None:

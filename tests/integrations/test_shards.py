@@ -55,7 +55,7 @@ def test_without_the_package_the_first_call_names_the_extra(name: str, call: str
 
 def test_last_example_of_the_document() -> None:
     """It needs neither."""
-    text = (ROOT / "docs/shards.md").read_text()
+    text = (ROOT / "docs/how-to/vocabulary_shards.md").read_text()
     names: dict[str, object] = {}
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1], names)
     np.testing.assert_array_equal(names["probabilities"], np.full((2, 4096), 1 / 8192, np.float32))

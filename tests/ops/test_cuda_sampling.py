@@ -163,7 +163,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_draws_of_the_cpu(dtype: Any, options: str) -> None:
-    """The same but for borders, whose share of all draws docs/cuda.md states; the same log-probabilities."""
+    """The same but for borders, whose share of all draws docs/how-to/gpu.md states; the same log-probabilities."""
     x = (np.random.default_rng(1).standard_normal((2, 9000)) * 3).astype(dtype)
     x[1] = np.round(x[1].astype(np.float64)).astype(dtype)
     how = {**OPTIONS[options], "seed": 8, "return_log_prob": True, "return_valid": True}

@@ -173,7 +173,7 @@ def test_the_installed_package_is_what_runs() -> None:
     assert vastmax.__version__
 
 
-EXAMPLE = "softsign"  # the op that docs/adding_an_op.md adds
+EXAMPLE = "softsign"  # the op that docs/development/adding_an_op.md adds
 PLACES = ("cpp/", "cuda/", "python/", "tests/", "docs/", "bench/", "cmake/", ".ci/", "examples/")
 
 
@@ -203,8 +203,10 @@ def test_paths_in_documents_exist(document: Path) -> None:
 @source_tree
 @pytest.mark.skipif(shutil.which("c++") is None, reason="without a C++ compiler")
 def test_the_example_op_compiles(tmp_path: Path) -> None:
-    """The formula and the line of ops.def that docs/adding_an_op.md shows, in the kernel it names."""
-    formula, listed = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs/adding_an_op.md").read_text(), re.DOTALL)
+    """The formula and the line of ops.def that docs/development/adding_an_op.md shows, in the kernel it names."""
+    formula, listed = re.findall(
+        r"```cpp\n(.*?)```", (ROOT / "docs/development/adding_an_op.md").read_text(), re.DOTALL
+    )
     shutil.copytree(ROOT / "cpp", tmp_path / "cpp")
     (tmp_path / f"cpp/ops/{EXAMPLE}.hpp").write_text(formula)
     include, op = listed.splitlines()

@@ -190,7 +190,7 @@ def test_random_rows(dtype: Any, isa: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", contracts.DTYPES)
 def test_a_hundred_thousand_rows(name: str) -> None:
-    """The figures of docs/measured.md: `pytest -m slow tests/properties/test_filter_sets.py -s`."""
+    """The figures of docs/development/measured.md: `pytest -m slow tests/properties/test_filter_sets.py -s`."""
     tally = check_sets(100_000, contracts.FORMATS[name].dtype)
     print(f"\n{name}: rows that are equal, rows that lie within 1e-12: {dict(tally)}")
     assert all(certain > 90_000 for certain, _ in tally.values())

@@ -147,7 +147,7 @@ def test_losses_and_statistics_of_ten_million_classes() -> None:
 
 
 def test_worst_of_millions() -> None:
-    """The figures of docs/measured.md: `pytest -m slow -k millions -s`."""
+    """The figures of docs/development/measured.md: `pytest -m slow -k millions -s`."""
     rng = np.random.default_rng(123)
     worst = dict.fromkeys(("softmax", "log_softmax"), 0.0)
     for sigma in (1.0, 3.0, 12.0):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays that are read at random: in pages of 2 MiB where the system has them, as with small ones nearly every read
-// waits for a page table too (docs/measured.md).
+// waits for a page table too (docs/development/measured.md).
 #pragma once
 
 #include <sys/mman.h>

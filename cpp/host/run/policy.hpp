@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Thresholds that change speed and never a bit.  Each was measured: docs/measured.md.
+// Thresholds that change speed and never a bit.  Each was measured: docs/development/measured.md.
 #pragma once
 
 #include <cstddef>

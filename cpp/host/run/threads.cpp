@@ -147,7 +147,7 @@ class Pool {
   }
 
   // A helper that wakes on the caller's core waits for it.  The scheduler does that to it where every other core is
-  // taken by a thread that waits in a loop, as those of a BLAS do after each product (docs/measured.md).
+  // taken by a thread that waits in a loop, as those of a BLAS do after each product (docs/development/measured.md).
   void leave_the_core_of_the_caller() {
     const int core = sched_getcpu();
     if (core == left_ || core < 0 || core >= CPU_SETSIZE) return;

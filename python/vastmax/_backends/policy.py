@@ -19,7 +19,7 @@ BLOCK = 4096
 PIECE = 1 << 24
 
 # Tiles of logits that a matrix product makes: rows, bytes, and classes at most; bytes between their rows, lest these
-# lie a power of two apart, which costs a product up to 8 %; docs/measured.md.
+# lie a power of two apart, which costs a product up to 8 %; docs/development/measured.md.
 TILE_ROWS = 1024
 TILE_BYTES = 16 << 20
 TILE_WIDTH = 16384

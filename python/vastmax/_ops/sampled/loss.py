@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vastmax._ops.sampled.options import Options
 
 # Bytes of a tile of logits that one matrix product makes, and its least rows: smaller ones cost the product more than
-# the cache saves (docs/measured.md).
+# the cache saves (docs/development/measured.md).
 _TILE_BYTES = 3 << 20
 _LEAST_ROWS = 256
 # Draws of rows of their own that exist at once: 8 bytes of id, 8 of what is added.
