@@ -508,6 +508,7 @@ def test_dtypes_that_meet() -> None:
     assert vastmax.cross_entropy(np.arange(4), 2).dtype == np.float64
 
 
+@pytest.mark.conformance
 @pytest.mark.backends("host")
 def test_many_classes() -> None:
     x = np.random.default_rng(15).standard_normal((1, 10_000_000), np.float32) * 3

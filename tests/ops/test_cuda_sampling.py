@@ -135,6 +135,7 @@ def test_many_classes_and_equal_ones() -> None:
 # ---------------------------------------------------------------------------- draws
 
 
+@pytest.mark.conformance
 def test_draws_are_those_of_the_inverse_distribution_function() -> None:
     """Another program has the same classes, but where the uniform is within rounding of a border."""
     for name in ("two", "normal", "steep", "ascending", "first", "two peaks", "large logits", "holes", "far tail"):
@@ -399,6 +400,7 @@ def test_the_class_drawn_is_that_of_the_cpu(dtype: Any, n: int) -> None:
     np.testing.assert_array_equal(got, HOST["gumbel_softmax"](x, hard=True, seed=3))
 
 
+@pytest.mark.conformance
 def test_rows_that_take_turns_in_the_cache() -> None:
     """Two do not fit the memory that noisy logits have."""
     x = np.random.default_rng(1).standard_normal((2, 1_100_000)) * 3

@@ -53,6 +53,7 @@ def test_the_largest_of_any_row(kind: str, top_n: int) -> None:
     check_top(row[None].astype(np.float32), top_n)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("top_n", [1, 5, 40])
 def test_the_largest_of_many_tiles(top_n: int) -> None:
     """More tiles than are looked through one by one, of each dtype."""

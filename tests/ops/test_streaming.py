@@ -75,6 +75,7 @@ def test_one_logit_at_a_time(dtype: Any, name: str) -> None:
     contracts.check_softmax(state.normalize(x), oracle.softmax(z), hint=name)
 
 
+@pytest.mark.conformance
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(contracts.DTYPES),
@@ -322,6 +323,7 @@ def test_pieces_do_not_change_bits(monkeypatch: Any) -> None:
             monkeypatch.undo()
 
 
+@pytest.mark.conformance
 @linux
 def test_logits_on_disk_need_little_memory(tmp_path: Path) -> None:
     """1.2 GB of big-endian integers, converted on the way, and 200 MB into a file; anonymous memory counts."""

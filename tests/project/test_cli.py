@@ -148,6 +148,7 @@ def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str])
 # selftest
 
 
+@pytest.mark.conformance
 def test_selftest_passes_and_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     status, result = answer(capsys, "selftest")
     failed = [check for check in result["checks"] if not check["passed"]]
@@ -305,6 +306,7 @@ def test_bench_of_one_array(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.conformance
 def test_bench_of_samplers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.sampled_calls, "CLASSES", 5000)
     monkeypatch.setattr(bench.sampled_calls, "FEATURES", 16)

@@ -237,6 +237,7 @@ def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
 
 
+@pytest.mark.conformance
 @pytest.mark.usefixtures("folder")
 def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
@@ -267,6 +268,7 @@ def test_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         assert 0 < sum(each["next"].values()) <= 1 + 1e-6
 
 
+@pytest.mark.conformance
 @pytest.mark.usefixtures("folder")
 def test_demo_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["demo", "--share", "1", "--seeds", "2"]) == 0

@@ -34,6 +34,7 @@ def test_hundred_million_classes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.conformance
 @pytest.mark.skipif(not EXAMPLES.exists(), reason="tests without the rest of the source tree")
 def test_next_word() -> None:
     sizes = ("--files", "[a-d]*.py", "--features", "16", "--negatives", "300")

@@ -43,6 +43,7 @@ def run(x: npt.NDArray[np.float32], flag: bool) -> npt.NDArray[np.float32]:
 """
 
 
+@pytest.mark.conformance
 def test_a_program_passes_strict_checks(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     program = tmp_path / "program.py"

@@ -57,6 +57,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@pytest.mark.conformance
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("sign", [0, 1])
 @pytest.mark.parametrize("payload", PAYLOADS)

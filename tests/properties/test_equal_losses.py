@@ -13,6 +13,7 @@ import vastmax
 from support import contracts
 
 pytestmark = [
+    pytest.mark.conformance,
     pytest.mark.any_isa,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of NumPy, where a test adds -inf and inf
 ]

@@ -33,6 +33,7 @@ def test_each_has_a_test() -> None:
     assert {int(n) for n in re.findall(r"def test_defect_(\d+)_", names)} == set(range(1, 13))
 
 
+@pytest.mark.conformance
 def test_defect_3_counts_with_the_wrong_sign() -> None:
     """Transformers4Rec: -expm1(-n log1p(+q)) in place of log1p(-q). Draws over counts must be 1 on average."""
     classes, size, steps = 10, 3, 4000
@@ -107,6 +108,7 @@ def test_defect_9_other_bits_each_time() -> None:
     assert_array_equal(rows[0], rows[2])
 
 
+@pytest.mark.conformance
 def test_defect_11_a_table_of_slots() -> None:
     """fastText: each class has a slot at least, so that all are alike once they are more than the slots."""
     classes, slots = 12_000_000, 10_000_000

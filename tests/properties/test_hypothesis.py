@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 import vastmax
 from support import contracts, oracle
 
+pytestmark = pytest.mark.conformance
+
 ISAS = st.sampled_from(vastmax.available_isas())
 DTYPES = st.sampled_from(contracts.DTYPES)
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=9)

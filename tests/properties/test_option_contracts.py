@@ -16,7 +16,7 @@ import pytest
 import vastmax
 from support import contracts, oracle
 
-pytestmark = pytest.mark.any_isa  # the bits are those of every other instruction set
+pytestmark = [pytest.mark.conformance, pytest.mark.any_isa]  # the bits are those of every other instruction set
 mp = oracle.mp
 SIZES = (1, 2, 3, 5, 17)
 DTYPES = list(contracts.DTYPES)

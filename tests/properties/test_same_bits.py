@@ -248,6 +248,7 @@ def test_every_shape(isa: str) -> None:
         assert_same(case, found, (isa, layout, threads, "axis 0" if axis_first else "axis -1", in_place))
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("case", VAST, ids=str)
 def test_threads(isa: str, case: Case) -> None:
     """Large enough that every number of threads cuts it differently."""

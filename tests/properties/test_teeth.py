@@ -566,6 +566,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize(
     ("op", "mutant", "dtype"), [m[:1] + m[2:] for m in MUTANTS], ids=[f"{m[0]}: {m[1]}" for m in MUTANTS]
 )
@@ -573,6 +574,7 @@ def test_mutant_is_killed(op: str, mutant: Callable[..., Any], dtype: Any, monke
     assert killed(op, mutant, dtype, monkeypatch), "every test of the op passed"
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize(
     "op",
     [

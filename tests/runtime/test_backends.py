@@ -76,6 +76,7 @@ def test_equal_results(kind: Callable[[Any], list[Case]], n: int, dtype: Any) ->
         agree(case, 8 if dtype == np.float64 else 4)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", [forward, backward, losses])
 def test_equal_results_in_every_layout(kind: Callable[[Any], list[Case]], layout: str, dtype: Any) -> None:

@@ -130,6 +130,7 @@ def on_gpu() -> Iterator[None]:
         yield
 
 
+@pytest.mark.conformance
 @needs_gpu
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("name", calls(*inputs((2, 2, 2), np.float32)))
