@@ -141,6 +141,8 @@ def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:
 
 
 def _normalised(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if axis is None:
         return tuple(range(ndim))
     given = axis if isinstance(axis, tuple | list) else (axis,)

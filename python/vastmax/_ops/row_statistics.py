@@ -42,14 +42,15 @@ def softmax_stats(
     kernel = KERNELS[op]
     call.plan(kernel, rows.count, rows.classes, kind)
     result, several = arrays.reduction_dtype(kind), (*rows.reduced_shape, n)
+    each = rows.reduced_shape
     outputs = {
-        "lse": Output(rows.reduced_shape, F64, returned=result),
-        "largest": Output(rows.reduced_shape, F64, returned=result),
-        "argmax": Output(rows.reduced_shape, _INT64),
-        "entropy": Output(rows.reduced_shape, F64, returned=result),
-        "target_log_prob": None if ids is None else Output(rows.reduced_shape, F64, returned=result),
-        "target_rank": None if ids is None else Output(rows.reduced_shape, _INT64),
-        "top_log_probs": Output(several, F64, returned=result) if n else None,
+        "lse": Output(each, F64, None, result),
+        "largest": Output(each, F64, None, result),
+        "argmax": Output(each, _INT64),
+        "entropy": Output(each, F64, None, result),
+        "target_log_prob": None if ids is None else Output(each, F64, None, result),
+        "target_rank": None if ids is None else Output(each, _INT64),
+        "top_log_probs": Output(several, F64, None, result) if n else None,
         "top_indices": Output(several, _INT64) if n else None,
     }
     (classes,) = call.per_row(ids)
