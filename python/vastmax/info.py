@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
+import vastmax._core as _core
+
 from ._backends.choose import Planned
 from ._backends.kernels import KERNELS
 from ._backends.load import cuda_module, cuda_reason

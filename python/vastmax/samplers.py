@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
+import vastmax._core as _core
+
 from ._operands import arrays, seeds
 from ._operands.numbers import check_float, check_int
 from ._operands.targets import class_ids

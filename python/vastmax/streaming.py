@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _core
+import vastmax._core as _core
+
 from ._backends import policy
 from ._backends.row_state import NUMBERS, empty_states, parts_of
 from ._backends.start import start_host_call

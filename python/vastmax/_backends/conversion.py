@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands import arrays
 
 from . import policy

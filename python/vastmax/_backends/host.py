@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands import arrays
 from vastmax._runtime import config
 from vastmax.errors import BackendUnavailable, Op, called, message

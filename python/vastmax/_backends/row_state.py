@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._runtime import config
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands.numbers import nearest
 from vastmax.errors import called, message
 

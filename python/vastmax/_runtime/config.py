@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands.numbers import check_int
 from vastmax._runtime import threadpoolctl
 from vastmax.errors import message

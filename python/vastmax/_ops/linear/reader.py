@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._backends import policy
 from vastmax._backends.row_state import empty_states, parts_of
 from vastmax._ops.linear.layer import longest

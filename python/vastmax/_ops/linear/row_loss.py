@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands import arrays
 from vastmax._operands.numbers import check_float
 from vastmax._operands.reduction import check_reduction, quotient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._backends.host import HostCall
 from vastmax._backends.start import start_call
 from vastmax._operands import arrays, class_table, targets

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._ops.sampled.proposal import Law, log_inclusion
 from vastmax._runtime import config
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vastmax import _core
+import vastmax._core as _core
 from vastmax._operands import arrays, seeds
 from vastmax._operands.targets import class_ids
 from vastmax._runtime import config
