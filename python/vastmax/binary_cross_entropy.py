@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from ._docstrings import filled
 from ._ops import elementwise
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def binary_cross_entropy_with_logits(
     reduction: str = ...,
     return_grad: bool = ...,
 ) -> Reduced | tuple[Reduced, Array]: ...
-@filled
 def binary_cross_entropy_with_logits(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     target: ArrayLike,
@@ -80,7 +78,18 @@ def binary_cross_entropy_with_logits(
     grad : ndarray
         With `return_grad`: the shape and dtype of `input`. Where the dtypes of the arguments differ, the widest.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    cross_entropy : The loss of classes that exclude each other.
+    log_sigmoid : Log-probabilities.
+    torch.nn.functional.binary_cross_entropy_with_logits
 
     Notes
     -----

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from . import _shards
-from ._docstrings import filled
 from ._operands import arrays, targets
 from ._operands.arrays import F64
 from ._operands.numbers import check_int
@@ -40,7 +39,6 @@ __all__ = ["cross_entropy", "log_softmax", "logsumexp", "softmax", "top_k"]
 _INT64 = np.dtype(np.int64)
 
 
-@filled
 def logsumexp(x: DaskArray, axis: Axis = -1) -> DaskArray:
     r"""Return the logarithm of the sum of exponentials of a Dask array.
 
@@ -48,20 +46,30 @@ def logsumexp(x: DaskArray, axis: Axis = -1) -> DaskArray:
 
     Parameters
     ----------
-    %(dask_x)s
-    %(axis)s
+    x : dask.array.Array
+        Logits, cut along any axes; dtypes as in `vastmax.softmax`.
+    axis : int, tuple of int, or None
+        Axes that one row of probabilities spans; None means all.
 
     Returns
     -------
     dask.array.Array
         The shape of `x` without `axis`. float64 for float64, integers and bool, else float32.
 
-    %(dask_raises)s
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above.
 
     Notes
     -----
     Accuracy: that of `vastmax.logsumexp`.
-    %(dask_bits)s
+    The bits do not depend on scheduler or workers. Where every chunk but the last holds a multiple of 4096
+    classes, chunks show in the last bits of float64 alone, where merging rounds.
 
     Special values: those of `vastmax.logsumexp`.
 
@@ -77,7 +85,6 @@ def logsumexp(x: DaskArray, axis: Axis = -1) -> DaskArray:
     return logits.reduced(logits.states(), _value, logits.reduction_dtype)
 
 
-@filled
 def softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
     r"""Return the probabilities that belong to the logits of a Dask array.
 
@@ -85,20 +92,30 @@ def softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
 
     Parameters
     ----------
-    %(dask_x)s
-    %(axis)s
+    x : dask.array.Array
+        Logits, cut along any axes; dtypes as in `vastmax.softmax`.
+    axis : int, tuple of int, or None
+        Axes that one row of probabilities spans; None means all.
 
     Returns
     -------
     dask.array.Array
         The shape, chunks and dtype of `x`; float64 for integers and bool.
 
-    %(dask_raises)s
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above.
 
     Notes
     -----
     Accuracy: that of `vastmax.softmax`.
-    %(dask_bits)s
+    The bits do not depend on scheduler or workers. Where every chunk but the last holds a multiple of 4096
+    classes, chunks show in the last bits of float64 alone, where merging rounds.
 
     Special values: those of `vastmax.softmax`.
 
@@ -112,7 +129,6 @@ def softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
     return _Logits("dask.softmax", x, axis).mapped(_normalized)
 
 
-@filled
 def log_softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
     r"""Return the logarithms of the probabilities that belong to the logits of a Dask array.
 
@@ -120,15 +136,24 @@ def log_softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
 
     Parameters
     ----------
-    %(dask_x)s
-    %(axis)s
+    x : dask.array.Array
+        Logits, cut along any axes; dtypes as in `vastmax.softmax`.
+    axis : int, tuple of int, or None
+        Axes that one row of probabilities spans; None means all.
 
     Returns
     -------
     dask.array.Array
         The shape, chunks and dtype of `x`; float64 for integers and bool.
 
-    %(dask_raises)s
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above.
 
     Notes
     -----
@@ -147,7 +172,6 @@ def log_softmax(x: DaskArray, axis: Axis = -1) -> DaskArray:
     return _Logits("dask.log_softmax", x, axis).mapped(_shards.log_probabilities)
 
 
-@filled
 def cross_entropy(x: DaskArray, target: DaskArray | ArrayLike, *, axis: int = -1, reduction: str = "mean") -> DaskArray:
     r"""Return the cross-entropy between classes and the softmax of a Dask array, in one read of the logits.
 
@@ -155,7 +179,8 @@ def cross_entropy(x: DaskArray, target: DaskArray | ArrayLike, *, axis: int = -1
 
     Parameters
     ----------
-    %(dask_x)s
+    x : dask.array.Array
+        Logits, cut along any axes; dtypes as in `vastmax.softmax`.
     target : dask.array.Array or array_like of int
         The class :math:`t` of each row: the shape of `x` without `axis`. Rows with -100 do not count.
     axis : int, default -1
@@ -168,7 +193,14 @@ def cross_entropy(x: DaskArray, target: DaskArray | ArrayLike, *, axis: int = -1
     dask.array.Array
         float64 for float64, integers and bool, else float32.
 
-    %(dask_raises)s
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above.
     IndexError
         If a target is neither a class nor -100: now for arrays in memory, by `compute` for Dask arrays.
 
@@ -200,7 +232,6 @@ def cross_entropy(x: DaskArray, target: DaskArray | ArrayLike, *, axis: int = -1
     return logits.each(partial(_quotient, logits.reduction_dtype), logits.reduction_dtype, losses, *divisors)
 
 
-@filled
 def top_k(x: DaskArray, k: int, axis: int = -1) -> tuple[DaskArray, DaskArray]:
     r"""Return the k largest logits of each row of a Dask array, and their classes.
 
@@ -208,7 +239,8 @@ def top_k(x: DaskArray, k: int, axis: int = -1) -> tuple[DaskArray, DaskArray]:
 
     Parameters
     ----------
-    %(dask_x)s
+    x : dask.array.Array
+        Logits, cut along any axes; dtypes as in `vastmax.softmax`.
     k : int
         From 1 to the number of classes.
     axis : int, default -1
@@ -221,7 +253,14 @@ def top_k(x: DaskArray, k: int, axis: int = -1) -> tuple[DaskArray, DaskArray]:
     indices : dask.array.Array
         Their classes, in int64. Equal logits are in the order of their classes.
 
-    %(dask_raises)s
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above.
 
     Notes
     -----

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._docstrings import filled
 from ._operands import arrays
 from ._operands.numbers import check_int
 from ._operands.targets import class_ids
@@ -38,7 +37,6 @@ class LinearCrossEntropyResult(NamedTuple):
     lse: Reduced
 
 
-@filled
 def linear_cross_entropy(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     linear_weight: ArrayLike,
@@ -60,11 +58,30 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    %(linear)s
-    %(linear_loss)s
+    input : array_like
+        :math:`x`, shape (..., D).
+    linear_weight : array_like
+        :math:`W`, shape (V, D): float16, bfloat16 (ml_dtypes), float32 or float64, also a `numpy.memmap`.
+    linear_bias : array_like, optional
+        :math:`b`, shape (V,).
+    target : array_like of int
+        :math:`t`, the class of each row, of the shape of `input` without its last axis.
+    weight : array_like, optional
+        :math:`w`, one number a class.
+    ignore_index : int, default -100
+        Rows with this target contribute nothing, whatever they hold.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the sum of the weights of the targets.
+    label_smoothing : float, default 0
+        Share of the target that all classes have alike, from 0 to 1.
+    z_loss : float, default 0
+        Adds this times the square of logsumexp to the loss of each row.
+    softcap : float, optional
+        Makes logits c tanh(z / c) first.
     return_lse : bool, default False
         Return logsumexp of each row too.
-    %(progress)s
+    progress : bool, default False
+        Show a bar on standard error.
 
     Returns
     -------
@@ -73,13 +90,35 @@ def linear_cross_entropy(
     lse : scalar or ndarray
         With `return_lse`: the shape of `target`.
 
-    %(linear_raises)s
+    Raises
+    ------
+    IndexError
+        If a target is no class.
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been computed then.
+
+    See Also
+    --------
+    linear_cross_entropy_with_grad : With gradients.
+    cross_entropy : Of logits in an array.
+    sampled_softmax : Over a sample of the classes.
 
     Notes
     -----
-    %(linear_values)s
+    Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
+    ULP of the loss. A softcap of float32 logits adds up to 3 ULP of each. The same bits for the same BLAS, CPU type and
+    shapes.
+
+    Special values: those of `logsumexp`, and of `cross_entropy` for losses. The mean of no rows is NaN, their sum 0.
 
     Semantics of `torch.nn.functional.cross_entropy` after `torch.nn.functional.linear`.
+
+    References
+    ----------
+    .. [1] Wijmans, Huval, Hertzberg, Koltun and Krahenbuhl, "Cut Your Losses in Large-Vocabulary Language Models",
+       2024.
 
     Examples
     --------
@@ -109,7 +148,6 @@ def linear_cross_entropy(
         return result, _result(head, lse)
 
 
-@filled
 def linear_cross_entropy_with_grad(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     linear_weight: ArrayLike,
@@ -132,11 +170,30 @@ def linear_cross_entropy_with_grad(
 
     Parameters
     ----------
-    %(linear)s
-    %(linear_loss)s
+    input : array_like
+        :math:`x`, shape (..., D).
+    linear_weight : array_like
+        :math:`W`, shape (V, D): float16, bfloat16 (ml_dtypes), float32 or float64, also a `numpy.memmap`.
+    linear_bias : array_like, optional
+        :math:`b`, shape (V,).
+    target : array_like of int
+        :math:`t`, the class of each row, of the shape of `input` without its last axis.
+    weight : array_like, optional
+        :math:`w`, one number a class.
+    ignore_index : int, default -100
+        Rows with this target contribute nothing, whatever they hold.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the sum of the weights of the targets.
+    label_smoothing : float, default 0
+        Share of the target that all classes have alike, from 0 to 1.
+    z_loss : float, default 0
+        Adds this times the square of logsumexp to the loss of each row.
+    softcap : float, optional
+        Makes logits c tanh(z / c) first.
     grad_output : array_like, optional
         Gradient with respect to the loss, of its shape: a number, or one for each row with "none". Default 1.
-    %(progress)s
+    progress : bool, default False
+        Show a bar on standard error.
 
     Returns
     -------
@@ -144,17 +201,38 @@ def linear_cross_entropy_with_grad(
         `loss` and `lse` as from `linear_cross_entropy`; `grad_input`, `grad_weight` and `grad_bias` (None without
         a bias), of the shapes and dtypes of what they belong to, integers being float64.
 
-    %(linear_raises)s
+    Raises
+    ------
+    IndexError
+        If a target is no class.
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been computed then.
+
+    See Also
+    --------
+    linear_cross_entropy : The loss alone.
+    cross_entropy_with_grad : Of logits in an array.
 
     Notes
     -----
-    %(linear_values)s
+    Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
+    ULP of the loss. A softcap of float32 logits adds up to 3 ULP of each. The same bits for the same BLAS, CPU type and
+    shapes.
+
+    Special values: those of `logsumexp`, and of `cross_entropy` for losses. The mean of no rows is NaN, their sum 0.
 
     Gradients are those of the reduced loss, of the sum with "none". Ignored rows take no part.
 
     The logits of a first batch of rows, at most as many as there are features, are kept where `grad_weight` will be; of
     other rows, batches whose logits fit a budget of 256 MiB. With so many classes that fewer than 256 rows do, part of
     the logits is computed a second time.
+
+    References
+    ----------
+    .. [1] Wijmans, Huval, Hertzberg, Koltun and Krahenbuhl, "Cut Your Losses in Large-Vocabulary Language Models",
+       2024.
 
     Examples
     --------
@@ -189,7 +267,6 @@ def linear_cross_entropy_with_grad(
         return LinearCrossEntropyResult(_result(head, total), *grads.finished(), _result(head, lse))
 
 
-@filled
 def linear_logsumexp(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     linear_weight: ArrayLike,
@@ -203,19 +280,39 @@ def linear_logsumexp(
 
     Parameters
     ----------
-    %(linear)s
-    %(progress)s
+    input : array_like
+        :math:`x`, shape (..., D).
+    linear_weight : array_like
+        :math:`W`, shape (V, D): float16, bfloat16 (ml_dtypes), float32 or float64, also a `numpy.memmap`.
+    linear_bias : array_like, optional
+        :math:`b`, shape (V,).
+    progress : bool, default False
+        Show a bar on standard error.
 
     Returns
     -------
     scalar or ndarray
         The shape of `input` without its last axis; float64 if an argument holds float64, else float32.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    logsumexp : Of logits in an array.
+    linear_cross_entropy : The loss.
 
     Notes
     -----
-    %(linear_values)s
+    Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
+    ULP of the loss. A softcap of float32 logits adds up to 3 ULP of each. The same bits for the same BLAS, CPU type and
+    shapes.
+
+    Special values: those of `logsumexp`, and of `cross_entropy` for losses. The mean of no rows is NaN, their sum 0.
 
     Examples
     --------
@@ -231,7 +328,6 @@ def linear_logsumexp(
         return _result(head, read_all(head, np.arange(len(head.inputs)), None, progress)[1])
 
 
-@filled
 def linear_top_k(
     input: ArrayLike,  # noqa: A002 - PyTorch's name
     linear_weight: ArrayLike,
@@ -244,10 +340,16 @@ def linear_top_k(
 
     Parameters
     ----------
-    %(linear)s
+    input : array_like
+        :math:`x`, shape (..., D).
+    linear_weight : array_like
+        :math:`W`, shape (V, D): float16, bfloat16 (ml_dtypes), float32 or float64, also a `numpy.memmap`.
+    linear_bias : array_like, optional
+        :math:`b`, shape (V,).
     k : int
         From 1 to the number of classes.
-    %(progress)s
+    progress : bool, default False
+        Show a bar on standard error.
 
     Returns
     -------
@@ -256,11 +358,24 @@ def linear_top_k(
     indices : ndarray of int64
         Their classes.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    top_k : Of logits in an array.
 
     Notes
     -----
-    %(linear_values)s
+    Accuracy: that of the matrix product, in float32, or float64 if an argument holds float64; what follows adds a few
+    ULP of the loss. A softcap of float32 logits adds up to 3 ULP of each. The same bits for the same BLAS, CPU type and
+    shapes.
+
+    Special values: those of `logsumexp`, and of `cross_entropy` for losses. The mean of no rows is NaN, their sum 0.
 
     Equal logits come by ascending class. NaN counts as the largest, as in a NumPy sort.
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from ._core import logsumexp_plain
-from ._docstrings import filled
 from ._ops import normalizers
 from ._runtime import config
 
@@ -70,7 +69,6 @@ def logsumexp(
     out: Array | None = ...,
     dtype: DTypeLike | None = ...,
 ) -> Reduced | tuple[Reduced, Reduced]: ...
-@filled
 def logsumexp(
     a: ArrayLike,
     axis: Axis = None,
@@ -100,8 +98,11 @@ def logsumexp(
         Keep reduced axes, with length 1.
     return_sign : bool, default False
         Return the sign of the sum too; else a negative sum gives NaN.
-    %(temperature)s
-    %(dtype)s
+    temperature : array_like, optional
+        :math:`T`: a number, an array that broadcasts to the shape of the logits with `axis` of length 1, or one
+        number for each row. Finite and > 0. Divides the logits first.
+    dtype : dtype, optional
+        Converts the input first: float16, bfloat16, float32 or float64.
     where : array_like of bool, optional
         Broadcasts to `a` (and `b`). False entries take no part, whatever they hold.
     out : ndarray, optional
@@ -114,7 +115,19 @@ def logsumexp(
     sign : scalar or ndarray
         With `return_sign`: -1, 0, 1 or NaN, in the dtype of the result.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    LogSumExp : For logits that come in chunks.
+    log_softmax : Logits less this.
+    logsumexp_backward : Its gradient.
+    scipy.special.logsumexp, torch.logsumexp
 
     Notes
     -----
@@ -127,6 +140,11 @@ def logsumexp(
     -1.
 
     Signature and weights follow `scipy.special.logsumexp`.
+
+    References
+    ----------
+    .. [1] Blanchard, Higham and Higham, "Accurately computing the log-sum-exp and softmax functions", IMA J. Numer.
+       Anal. 2021.
 
     Examples
     --------
@@ -156,7 +174,6 @@ def logsumexp(
     return normalizers.norm_reduce("logsumexp", a, axis, b, keepdims, return_sign, temperature, where, out, dtype)
 
 
-@filled
 def logsumexp_backward(
     grad_output: ArrayLike,
     a: ArrayLike,
@@ -184,7 +201,17 @@ def logsumexp_backward(
     ndarray
         The shape of `a`, and its dtype unless `grad_output` holds float64.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    logsumexp : The forward function.
+    softmax : This gradient where `grad_output` is 1.
 
     Notes
     -----

@@ -15,7 +15,6 @@ from zlib import crc32
 import numpy as np
 
 from . import _shards
-from ._docstrings import filled
 from ._operands import arrays, targets
 from ._operands.arrays import F64
 from ._operands.numbers import check_int
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["cross_entropy", "logsumexp", "softmax"]
 
 
-@filled
 def logsumexp(shard: ArrayLike, comm: Communicator) -> Reduced:
     r"""Return the logarithm of the sum of exponentials over the classes of all ranks.
 
@@ -41,7 +39,11 @@ def logsumexp(shard: ArrayLike, comm: Communicator) -> Reduced:
 
     Parameters
     ----------
-    %(mpi_shard)s
+    shard : array_like
+        The logits of this rank's classes, along the last axis; dtypes as in `vastmax.softmax`. Rows and dtype are
+        the same on every rank, the number of classes need not be.
+    comm : mpi4py.MPI.Intracomm
+        The ranks that hold the classes. All of them call.
 
     Returns
     -------
@@ -49,12 +51,22 @@ def logsumexp(shard: ArrayLike, comm: Communicator) -> Reduced:
         The shape of `shard` without its last axis; the same bits on every rank. float64 for float64, integers and
         bool, else float32.
 
-    %(mpi_raises)s
+    Raises
+    ------
+    ImportError
+        If mpi4py is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above, or does not fit that of another rank.
+    RuntimeError
+        If another rank had one of these errors.
 
     Notes
     -----
     Accuracy: that of `vastmax.logsumexp`.
-    %(mpi_bits)s
+    Where every rank but the last holds a multiple of 4096 classes, the number of
+    ranks shows in the last bits of float64 alone, where merging rounds.
 
     Special values: those of `vastmax.logsumexp`. A rank may have no classes.
 
@@ -68,7 +80,6 @@ def logsumexp(shard: ArrayLike, comm: Communicator) -> Reduced:
     return _Exchange("mpi.logsumexp", shard, comm).seen.state.value
 
 
-@filled
 def softmax(shard: ArrayLike, comm: Communicator) -> Array:
     r"""Return this rank's part of the probabilities over the classes of all ranks.
 
@@ -76,19 +87,33 @@ def softmax(shard: ArrayLike, comm: Communicator) -> Array:
 
     Parameters
     ----------
-    %(mpi_shard)s
+    shard : array_like
+        The logits of this rank's classes, along the last axis; dtypes as in `vastmax.softmax`. Rows and dtype are
+        the same on every rank, the number of classes need not be.
+    comm : mpi4py.MPI.Intracomm
+        The ranks that hold the classes. All of them call.
 
     Returns
     -------
     ndarray
         The shape and dtype of `shard`; float64 for integers and bool.
 
-    %(mpi_raises)s
+    Raises
+    ------
+    ImportError
+        If mpi4py is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above, or does not fit that of another rank.
+    RuntimeError
+        If another rank had one of these errors.
 
     Notes
     -----
     Accuracy: that of `vastmax.softmax`.
-    %(mpi_bits)s
+    Where every rank but the last holds a multiple of 4096 classes, the number of
+    ranks shows in the last bits of float64 alone, where merging rounds.
 
     Special values: those of `vastmax.softmax`. A rank may have no classes.
 
@@ -103,7 +128,6 @@ def softmax(shard: ArrayLike, comm: Communicator) -> Array:
     return exchange.seen.state.normalize(exchange.shard)
 
 
-@filled
 def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vocab_start: int) -> Reduced:
     r"""Return the cross-entropy between classes and the softmax over the classes of all ranks.
 
@@ -115,7 +139,11 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
 
     Parameters
     ----------
-    %(mpi_shard)s
+    shard : array_like
+        The logits of this rank's classes, along the last axis; dtypes as in `vastmax.softmax`. Rows and dtype are
+        the same on every rank, the number of classes need not be.
+    comm : mpi4py.MPI.Intracomm
+        The ranks that hold the classes. All of them call.
     target : array_like of int
         The class :math:`t` of each row, counted over all ranks, the same on each: the shape of `shard` without its last
         axis. Rows with -100 do not count.
@@ -129,14 +157,24 @@ def cross_entropy(shard: ArrayLike, target: ArrayLike, comm: Communicator, *, vo
         The loss of each row, 0 where it does not count; the same bits on every rank. float64 for float64, integers and
         bool, else float32.
 
-    %(mpi_raises)s
+    Raises
+    ------
+    ImportError
+        If mpi4py is not installed.
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above, or does not fit that of another rank.
+    RuntimeError
+        If another rank had one of these errors.
     IndexError
         If a target is neither a class of any rank nor -100.
 
     Notes
     -----
     Accuracy: at most 4 ULP, also near certainty, where the loss is close to 0.
-    %(mpi_bits)s
+    Where every rank but the last holds a multiple of 4096 classes, the number of
+    ranks shows in the last bits of float64 alone, where merging rounds.
 
     Special values: a target with logit -inf gives +inf; a row with NaN, or of -inf alone, NaN.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._docstrings import filled
 from ._ops import row_statistics
 from ._ops.results import SoftmaxStats
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["SoftmaxStats", "entropy", "kl_divergence", "selective_log_softmax", "softmax_stats"]
 
 
-@filled
 def softmax_stats(
     logits: ArrayLike,
     target: ArrayLike | None = None,
@@ -32,13 +30,18 @@ def softmax_stats(
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     target : array_like of int, optional
         A class of each row: the shape of the logits without `axis`.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
     top_n : int, default 0
         How many of the likeliest classes to return.
-    %(temperature)s
+    temperature : array_like, optional
+        :math:`T`: a number, an array that broadcasts to the shape of the logits with `axis` of length 1, or one
+        number for each row. Finite and > 0. Divides the logits first.
 
     Returns
     -------
@@ -48,7 +51,20 @@ def softmax_stats(
         With `target`, else None: `target_log_prob`; `target_rank`, 1 + how many logits are larger.
         With `top_n`, else None, and with one more axis, the last: `top_log_probs`, descending, and `top_indices`.
 
-    %(target_raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+    IndexError
+        If a class is out of range. The message names row, value and number of classes. Nothing has been written then.
+
+    See Also
+    --------
+    entropy : One of these statistics.
+    selective_log_softmax : The log-probabilities of chosen classes.
+    top_k : The largest logits.
 
     Notes
     -----
@@ -71,7 +87,6 @@ def softmax_stats(
     return row_statistics.softmax_stats(logits, target, axis, top_n, temperature)
 
 
-@filled
 def entropy(logits: ArrayLike, axis: int = -1, *, temperature: ArrayLike | None = None) -> Reduced:
     r"""Return the entropy of the probabilities that logits stand for, in nats, in one read of the logits.
 
@@ -79,16 +94,32 @@ def entropy(logits: ArrayLike, axis: int = -1, *, temperature: ArrayLike | None 
 
     Parameters
     ----------
-    %(logits)s
-    %(class_axis)s
-    %(temperature)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
+    axis : int, default -1
+        Axis of the classes.
+    temperature : array_like, optional
+        :math:`T`: a number, an array that broadcasts to the shape of the logits with `axis` of length 1, or one
+        number for each row. Finite and > 0. Divides the logits first.
 
     Returns
     -------
     scalar or ndarray
         One for each row: float64 for float64 logits (and what becomes float64), else float32.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    softmax_stats : More of a row in the same read.
+    kl_divergence : Relative entropy of two rows.
+    scipy.stats.entropy
 
     Notes
     -----
@@ -106,7 +137,6 @@ def entropy(logits: ArrayLike, axis: int = -1, *, temperature: ArrayLike | None 
     return row_statistics.entropy(logits, axis, temperature)
 
 
-@filled
 def selective_log_softmax(
     logits: ArrayLike, index: ArrayLike, axis: int = -1, *, temperature: ArrayLike | None = None
 ) -> Reduced:
@@ -116,18 +146,35 @@ def selective_log_softmax(
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     index : array_like of int
         :math:`i`: the shape of the logits without `axis`, or that and one more axis for several classes of each row.
-    %(class_axis)s
-    %(temperature)s
+    axis : int, default -1
+        Axis of the classes.
+    temperature : array_like, optional
+        :math:`T`: a number, an array that broadcasts to the shape of the logits with `axis` of length 1, or one
+        number for each row. Finite and > 0. Divides the logits first.
 
     Returns
     -------
     scalar or ndarray
         The shape of `index`: float64 for float64 logits (and what becomes float64), else float32.
 
-    %(target_raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+    IndexError
+        If a class is out of range. The message names row, value and number of classes. Nothing has been written then.
+
+    See Also
+    --------
+    log_softmax : Of all classes.
+    cross_entropy : Their weighted negative sum.
 
     Notes
     -----
@@ -148,7 +195,6 @@ def selective_log_softmax(
     return row_statistics.selective_log_softmax(logits, index, axis, temperature)
 
 
-@filled
 def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int = -1) -> Reduced:
     r"""Return the Kullback-Leibler divergence between the probabilities that two arrays of logits stand for, in nats.
 
@@ -158,14 +204,25 @@ def kl_divergence(p_logits: ArrayLike, q_logits: ArrayLike, axis: int = -1) -> R
     ----------
     p_logits, q_logits : array_like
         Logits of one shape; dtypes as in `softmax`.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
 
     Returns
     -------
     scalar or ndarray
         One for each row: float64 if one of the two is float64 (or becomes it), else float32.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    entropy : Of one row.
+    scipy.special.rel_entr, torch.nn.functional.kl_div
 
     Notes
     -----

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from ._docstrings import filled
 from ._ops import sampling, selection
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ __all__ = [
 ]
 
 
-@filled
 def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
     r"""Return the k largest elements of each row and their indices, in descending order.
 
@@ -32,10 +30,13 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    %(x)s
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
     k : int
         From 1 to the number of classes.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
 
     Returns
     -------
@@ -44,7 +45,18 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
     indices : ndarray of int64
         Where they are along `axis`.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    top_k_mask_logits : The others set to -inf.
+    linear_top_k : From features and weights.
+    torch.topk
 
     Notes
     -----
@@ -61,28 +73,44 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Array, Array]:
     return selection.top_k(x, k, axis)
 
 
-@filled
 def top_k_mask_logits(logits: ArrayLike, k: ArrayLike | None, *, axis: int = -1) -> Array:
     """Return logits with -inf in place of all but the k largest of each row.
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     k : array_like of int or None
         One number, or one for each row: the shape of the logits without `axis`. 0 and None keep all, as does a number
         above that of the classes.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
 
     Returns
     -------
     ndarray
         The shape and dtype of `logits`.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    top_p_mask_logits, min_p_mask_logits
+    sample : Draws under the same filters.
 
     Notes
     -----
     Exactly k are kept: ties go to the lowest index. A row with NaN stays as it is.
+
+    References
+    ----------
+    .. [1] Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation", ACL 2018.
 
     Examples
     --------
@@ -93,7 +121,6 @@ def top_k_mask_logits(logits: ArrayLike, k: ArrayLike | None, *, axis: int = -1)
     return selection.mask("top_k_mask_logits", logits, axis, k=k)
 
 
-@filled
 def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1) -> Array:
     r"""Return logits with -inf outside the smallest set of likeliest classes whose probability is at least p.
 
@@ -102,18 +129,31 @@ def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     p : array_like or None
         One number, or one for each row: the shape of the logits without `axis`. From 0, which keeps the largest, to 1,
         which keeps all, as None does.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
 
     Returns
     -------
     ndarray
         The shape and dtype of `logits`.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    top_k_mask_logits, min_p_mask_logits
+    sample : Draws under the same filters.
 
     Notes
     -----
@@ -121,6 +161,10 @@ def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     the lowest index.
 
     Special values: a row with NaN stays as it is. Beside +inf, finite logits have no probability.
+
+    References
+    ----------
+    .. [1] Holtzman, Buys, Du, Forbes and Choi, "The Curious Case of Neural Text Degeneration", ICLR 2020.
 
     Examples
     --------
@@ -131,7 +175,6 @@ def top_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
     return selection.mask("top_p_mask_logits", logits, axis, top_p=p)
 
 
-@filled
 def min_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1) -> Array:
     r"""Return logits with -inf in place of classes whose probability is below p times that of the likeliest.
 
@@ -139,22 +182,39 @@ def min_p_mask_logits(logits: ArrayLike, p: ArrayLike | None, *, axis: int = -1)
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     p : array_like or None
         One number, or one for each row: the shape of the logits without `axis`. From 0, which keeps all, as None does,
         to 1, which keeps the largest and what ties with it.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
 
     Returns
     -------
     ndarray
         The shape and dtype of `logits`.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    top_k_mask_logits, top_p_mask_logits
+    sample : Draws under the same filters.
 
     Notes
     -----
     Special values: a row with NaN stays as it is. Beside +inf, finite logits have no probability.
+
+    References
+    ----------
+    .. [1] Nguyen et al., "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs", 2024.
 
     Examples
     --------
@@ -201,7 +261,6 @@ def sample(
     return_log_prob: bool = ...,
     return_valid: bool = ...,
 ) -> tuple[Reduced, ...]: ...
-@filled
 def sample(
     logits: ArrayLike,
     size: int | None = None,
@@ -225,10 +284,13 @@ def sample(
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     size : int, optional
         Draws of each row, below 2**32; one, without an axis of its own, if not given.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
     temperature : array_like, default 1
         :math:`T \ge 0`: a number, or one for each row. 0 takes the largest logit, the lowest index of equal ones; inf
         makes all classes alike whose logit is not -inf.
@@ -244,7 +306,16 @@ def sample(
     replace : bool, default True
         False draws each class of a row at most once, the first like a draw with replacement, each next one among those
         that are left.
-    %(draw_seed)s
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
+
+        .. warning:: The same int with the same `step` makes the same draws at every call, so a loop repeats itself.
+        Pass
+           one ``numpy.random.Generator``, which moves on, or the number of the iteration as `step`.
+    step : int, default 0
+        Below 2**32. Steps of one seed are independent of each other.
+    row_offset : int, default 0
+        Number of the first row, where a batch is part of a larger one.
     return_log_prob : bool, default False
         Also return the logarithm of each class's probability, :math:`\log P`; the same without replacement.
     return_valid : bool, default False
@@ -257,7 +328,18 @@ def sample(
         in the same shape, as far as wanted: log-probabilities, float64 for float64 logits (and what becomes float64),
         else float32; bool.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    gumbel_softmax : Draws with a gradient.
+    top_p_mask_logits : The logits that a filter keeps.
+    torch.multinomial, numpy.random.Generator.choice
 
     Notes
     -----
@@ -277,6 +359,13 @@ def sample(
     a larger `size` goes on where a smaller one ends.
 
     Without replacement a draw makes noise for every class, which costs tens of times a read.
+
+    References
+    ----------
+    .. [1] Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+    .. [2] Holtzman, Buys, Du, Forbes and Choi, "The Curious Case of Neural Text Degeneration", ICLR 2020.
+    .. [3] Nguyen et al., "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs", 2024.
+    .. [4] Kool, van Hoof and Welling, "Stochastic Beams and Where to Find Them", ICML 2019.
 
     Examples
     --------
@@ -305,7 +394,6 @@ def sample(
     )
 
 
-@filled
 def gumbel_softmax(
     logits: ArrayLike, tau: float = 1.0, hard: bool = False, axis: int = -1, *, seed: Seed = None
 ) -> Array:
@@ -316,12 +404,15 @@ def gumbel_softmax(
 
     Parameters
     ----------
-    %(logits)s
+    logits : array_like
+        :math:`x`, any shape. float16, bfloat16 (ml_dtypes), float32 and float64 are taken as they are; bool, integers
+        and Python numbers become float64.
     tau : float, default 1
         :math:`\tau > 0`, finite.
     hard : bool, default False
         Return 1 for the largest, the lowest index of equal ones, and 0 for all others: the draw itself.
-    %(class_axis)s
+    axis : int, default -1
+        Axis of the classes.
     seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
         An int is 64 bits; a generator gives its next 64; None takes fresh entropy.
 
@@ -333,7 +424,17 @@ def gumbel_softmax(
     ndarray
         The shape and dtype of `logits`.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
+
+    See Also
+    --------
+    sample : Classes, without the relaxation.
+    torch.nn.functional.gumbel_softmax
 
     Notes
     -----
@@ -345,6 +446,11 @@ def gumbel_softmax(
 
     The largest is the first class that `sample` draws with ``replace=False`` and the same seed. Jang, Gu and Poole
     2017; the arguments are those of PyTorch.
+
+    References
+    ----------
+    .. [1] Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017.
+    .. [2] Maddison, Mnih and Teh, "The Concrete Distribution", ICLR 2017.
 
     Examples
     --------

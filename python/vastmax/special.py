@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._core import log_sigmoid_plain, sigmoid_plain
-from ._docstrings import filled
 from ._operands import arrays
 from ._ops import elementwise, normalizers
 from ._runtime import config
@@ -39,7 +38,6 @@ _LOG_EXPIT = Op("log_sigmoid", "special.log_expit")
 _LOGIT = Op("logit", "special.logit")
 
 
-@filled
 def logsumexp(
     a: ArrayLike, axis: Axis = None, b: ArrayLike | None = None, keepdims: bool = False, return_sign: bool = False
 ) -> Reduced | tuple[Reduced, Reduced]:
@@ -67,7 +65,12 @@ def logsumexp(
     sign : scalar or ndarray
         With `return_sign`: -1, 0, 1 or NaN, in the dtype of the result.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
@@ -84,25 +87,35 @@ def logsumexp(
     return normalizers.norm_reduce(_LOGSUMEXP, a, axis, b, keepdims, return_sign, None, None, None, None, narrow=True)
 
 
-@filled
 def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     """Return the probabilities that belong to logits, over all axes by default.
 
     Parameters
     ----------
-    %(x)s
-    %(axis)s
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    axis : int, tuple of int, or None
+        Axes that one row of probabilities spans; None means all.
 
     Returns
     -------
     ndarray
         The shape and dtype of `x`; a NumPy scalar for a scalar.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
-    %(softmax_values)s
+    Accuracy: at most 2 ULP in float32, 4 in float64, 1 in float16 and bfloat16, for any number of classes.
+
+    Special values: -inf beside finite logits gives exactly 0. A row with NaN or +inf, or of -inf alone, gives
+    NaN. A row that `where` empties gives zeros. One finite logit gives exactly 1. An empty row stays empty.
 
     Examples
     --------
@@ -114,25 +127,36 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Array:
     return normalizers.norm_map(_SOFTMAX, x, axis, None, None, None, None)
 
 
-@filled
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     """Return the logarithms of the probabilities that belong to logits, over all axes by default.
 
     Parameters
     ----------
-    %(x)s
-    %(axis)s
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    axis : int, tuple of int, or None
+        Axes that one row of probabilities spans; None means all.
 
     Returns
     -------
     ndarray
         The shape and dtype of `x`; a NumPy scalar for a scalar.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
-    %(log_softmax_values)s
+    Accuracy: at most 4 ULP, also near certainty, where the result is close to 0; 1 ULP in float16 and bfloat16.
+
+    Special values: -inf beside finite logits gives -inf. A row with +inf gives NaN there and -inf elsewhere. A
+    row with NaN, or of -inf alone, gives NaN. A row that `where` empties gives -inf. One finite logit gives
+    exactly +0.0.
 
     Examples
     --------
@@ -143,17 +167,38 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Array:
     return normalizers.norm_map(_LOG_SOFTMAX, x, axis, None, None, None, None)
 
 
-@filled
 def softplus(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return ``log(1 + exp(x))``, element by element.
 
-    %(ufunc)s
+    Parameters
+    ----------
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    out : ndarray or tuple of one ndarray, optional
+        Where to write: the shape of the result and its dtype. May be `x`.
+    where : array_like of bool, default True
+        Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+    dtype : dtype, optional
+        Converts the input first: float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
-    %(element_wise_accuracy)s
+    Accuracy: at most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
 
-    %(softplus_values)s
+    Special values: softplus(-0.0) = ln 2, softplus(+inf) = +inf, softplus(-inf) = 0, NaN stays. There is no threshold.
 
     Examples
     --------
@@ -164,17 +209,38 @@ def softplus(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype
     return _ufunc(_SOFTPLUS, x, out, where, dtype)
 
 
-@filled
 def expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return the logistic function ``1 / (1 + exp(-x))``, element by element.
 
-    %(ufunc)s
+    Parameters
+    ----------
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    out : ndarray or tuple of one ndarray, optional
+        Where to write: the shape of the result and its dtype. May be `x`.
+    where : array_like of bool, default True
+        Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+    dtype : dtype, optional
+        Converts the input first: float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
-    %(element_wise_accuracy)s
+    Accuracy: at most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
 
-    %(sigmoid_values)s
+    Special values: sigmoid(+inf) = 1, sigmoid(-inf) = 0, NaN stays.
 
     Examples
     --------
@@ -185,17 +251,38 @@ def expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: D
     return _ufunc(_EXPIT, x, out, where, dtype, sigmoid_plain)
 
 
-@filled
 def log_expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     """Return the logarithm of the logistic function, element by element.
 
-    %(ufunc)s
+    Parameters
+    ----------
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    out : ndarray or tuple of one ndarray, optional
+        Where to write: the shape of the result and its dtype. May be `x`.
+    where : array_like of bool, default True
+        Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+    dtype : dtype, optional
+        Converts the input first: float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
-    %(element_wise_accuracy)s
+    Accuracy: at most 1 ULP in float32, 2 in float64, 1 in float16 and bfloat16, into the subnormals.
 
-    %(log_sigmoid_values)s
+    Special values: log_sigmoid(+inf) = 0, log_sigmoid(-inf) = -inf, NaN stays.
 
     Examples
     --------
@@ -206,13 +293,34 @@ def log_expit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtyp
     return _ufunc(_LOG_EXPIT, x, out, where, dtype, log_sigmoid_plain)
 
 
-@filled
 def logit(x: ArrayLike, /, out: Out = None, *, where: ArrayLike = True, dtype: DTypeLike | None = None) -> Array:
     r"""Return the inverse of the logistic function, element by element.
 
     .. math:: y = \log(x / (1 - x))
 
-    %(ufunc)s
+    Parameters
+    ----------
+    x : array_like
+        Any shape. float16, bfloat16 (ml_dtypes), float32 and float64 keep their dtype; bool, integers and
+        Python numbers become float64.
+    out : ndarray or tuple of one ndarray, optional
+        Where to write: the shape of the result and its dtype. May be `x`.
+    where : array_like of bool, default True
+        Broadcasts with `x`. Where it is False, `out` stays as it is, and a new result has 0.
+    dtype : dtype, optional
+        Converts the input first: float16, bfloat16, float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`; `out` if given; a NumPy scalar for a scalar.
+
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----

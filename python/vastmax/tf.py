@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ._backends.host import HostCall
-from ._docstrings import filled
 from ._operands import arrays, seeds, targets
 from ._operands.numbers import check_float, check_int
 from ._ops import elementwise, losses
@@ -62,7 +61,6 @@ class AccidentalHits(NamedTuple):
     weights: NDArray[np.float32]
 
 
-@filled
 def sampled_softmax_loss(
     weights: ArrayLike | Sequence[ArrayLike],
     biases: ArrayLike | Sequence[ArrayLike],
@@ -83,21 +81,55 @@ def sampled_softmax_loss(
 
     Parameters
     ----------
-    %(tf_loss)s
+    weights : array_like, or list of them
+        :math:`W`, shape (V, D), or shards of it one after the other, as TensorFlow 2 takes them ("div"); may be a
+        `numpy.memmap`. Only the rows of labels and draws are read.
+    biases : array_like, or list of them
+        :math:`b`, shape (V,).
+    labels : array_like of int
+        :math:`t`, shape (B, T).
+    inputs : array_like
+        :math:`x`, shape (B, D).
+    num_sampled : int
+        :math:`S`, how many classes to draw, for all rows together. Without effect beside `sampled_values`.
+    num_classes : int
+        V.
+    num_true : int, default 1
+        :math:`T`, the labels of a row. Each has 1 / T of the target.
+    sampled_values : tuple of three, optional
+        Draws (S,), and the expected counts Q of labels (B, T) and of draws (S,), as a candidate sampler returns them;
+        by default those of `log_uniform_candidate_sampler` with ``unique=True``.
     remove_accidental_hits : bool, default True
         Leave a draw out, wherever it is, if it is a label of its row.
-    %(tf_seed)s
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Makes the draws, which are others than TensorFlow's.
+
+        .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+    name : object
+        Without effect.
 
     Returns
     -------
     ndarray
         Shape (B,), of the dtype of `inputs`.
 
-    %(tf_raises)s
+    Raises
+    ------
+    IndexError
+        If a class is out of range.
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above; if the expected count of a class is 0.
 
     Notes
     -----
-    %(tf_notes)s
+    Computed in float64 if weights, biases or inputs are, else in float32; TensorFlow narrows the weights to the dtype
+    of the inputs.
+
+    Not as in TensorFlow: a class that was drawn several times is left out at all of its positions, not at the last
+    alone; draws and expected counts are those of `log_uniform_candidate_sampler` here.
 
     Q is of targets and draws alike, so the value is not comparable with the full loss: that is `correction="candidate"`
     of `vastmax.sampled_softmax`, whose default, "importance", estimates the full loss. A label that comes twice in a
@@ -129,7 +161,6 @@ def sampled_softmax_loss(
     return problem.returned(loss)
 
 
-@filled
 def nce_loss(
     weights: ArrayLike | Sequence[ArrayLike],
     biases: ArrayLike | Sequence[ArrayLike],
@@ -150,21 +181,55 @@ def nce_loss(
 
     Parameters
     ----------
-    %(tf_loss)s
+    weights : array_like, or list of them
+        :math:`W`, shape (V, D), or shards of it one after the other, as TensorFlow 2 takes them ("div"); may be a
+        `numpy.memmap`. Only the rows of labels and draws are read.
+    biases : array_like, or list of them
+        :math:`b`, shape (V,).
+    labels : array_like of int
+        :math:`t`, shape (B, T).
+    inputs : array_like
+        :math:`x`, shape (B, D).
+    num_sampled : int
+        :math:`S`, how many classes to draw, for all rows together. Without effect beside `sampled_values`.
+    num_classes : int
+        V.
+    num_true : int, default 1
+        :math:`T`, the labels of a row. Each has 1 / T of the target.
+    sampled_values : tuple of three, optional
+        Draws (S,), and the expected counts Q of labels (B, T) and of draws (S,), as a candidate sampler returns them;
+        by default those of `log_uniform_candidate_sampler` with ``unique=True``.
     remove_accidental_hits : bool, default False
         Leave a draw out, wherever it is, if it is a label of its row.
-    %(tf_seed)s
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Makes the draws, which are others than TensorFlow's.
+
+        .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+    name : object
+        Without effect.
 
     Returns
     -------
     ndarray
         Shape (B,), of the dtype of `inputs`.
 
-    %(tf_raises)s
+    Raises
+    ------
+    IndexError
+        If a class is out of range.
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above; if the expected count of a class is 0.
 
     Notes
     -----
-    %(tf_notes)s
+    Computed in float64 if weights, biases or inputs are, else in float32; TensorFlow narrows the weights to the dtype
+    of the inputs.
+
+    Not as in TensorFlow: a class that was drawn several times is left out at all of its positions, not at the last
+    alone; draws and expected counts are those of `log_uniform_candidate_sampler` here.
 
     TensorFlow's own has no `seed`.
 
@@ -192,7 +257,6 @@ def nce_loss(
     return problem.returned(loss)
 
 
-@filled
 def compute_accidental_hits(
     true_classes: ArrayLike, sampled_candidates: ArrayLike, num_true: int, seed: object = None, name: object = None
 ) -> AccidentalHits:
@@ -200,7 +264,8 @@ def compute_accidental_hits(
 
     Parameters
     ----------
-    %(tf_true)s
+    true_classes : array_like of int
+        Labels, shape (B, T).
     sampled_candidates : array_like of int
         The draws, shape (S,).
     num_true : int
@@ -214,7 +279,12 @@ def compute_accidental_hits(
         `indices`, the row of each hit, int32; `ids`, its position among the draws, int64; `weights`, the largest
         negative number of float32 for each. Ordered by row, then position.
 
-    %(raises)s
+    Raises
+    ------
+    TypeError
+        If an argument is complex, longdouble, object, text or a masked array, or otherwise of the wrong kind.
+    ValueError
+        If the shape or value of an argument is not as above. Nothing has been written then.
 
     Notes
     -----
@@ -235,7 +305,6 @@ def compute_accidental_hits(
     return AccidentalHits(rows.astype(np.int32), at, np.full(len(at), np.finfo(np.float32).min))
 
 
-@filled
 def all_candidate_sampler(
     true_classes: ArrayLike, num_true: int, num_sampled: int, unique: bool, seed: object = None, name: object = None
 ) -> CandidateSample:
@@ -243,7 +312,8 @@ def all_candidate_sampler(
 
     Parameters
     ----------
-    %(tf_true)s
+    true_classes : array_like of int
+        Labels, shape (B, T).
     num_true : int
         T, the labels of a row.
     num_sampled : int
@@ -253,9 +323,16 @@ def all_candidate_sampler(
 
     Returns
     -------
-    %(tf_sample)s
+    CandidateSample
+        `sampled_candidates`, int64, shape (num_sampled,); `true_expected_count` and `sampled_expected_count`, float32:
+        how often each label and each draw is expected in the sample, in the shapes of `true_classes` and of the draws.
 
-    %(tf_sampler_raises)s
+    Raises
+    ------
+    IndexError
+        If a label is out of range.
+    TypeError, ValueError
+        If an argument is not as above; if there are not `num_sampled` different classes to draw with `unique`.
 
     Examples
     --------
@@ -268,7 +345,6 @@ def all_candidate_sampler(
     return _candidates(op, AllSampler(num_sampled), true_classes, num_true, num_sampled, True, None)
 
 
-@filled
 def uniform_candidate_sampler(
     true_classes: ArrayLike,
     num_true: int,
@@ -278,22 +354,46 @@ def uniform_candidate_sampler(
     seed: Seed = None,
     name: object = None,
 ) -> CandidateSample:
-    """Draw classes, every one alike.
+    r"""Draw classes, every one alike.
 
     Parameters
     ----------
-    %(tf_sampler)s
-    %(tf_seed)s
+    true_classes : array_like of int
+        Labels, shape (B, T). They are not kept out of the draws.
+    num_true : int
+        T, the labels of a row.
+    num_sampled : int
+        How many classes to draw.
+    unique : bool
+        Whether to draw without replacement.
+    range_max : int
+        The number of classes.
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Makes the draws, which are others than TensorFlow's.
+
+        .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+    name : object
+        Without effect.
 
     Returns
     -------
-    %(tf_sample)s
+    CandidateSample
+        `sampled_candidates`, int64, shape (num_sampled,); `true_expected_count` and `sampled_expected_count`, float32:
+        how often each label and each draw is expected in the sample, in the shapes of `true_classes` and of the draws.
 
-    %(tf_sampler_raises)s
+    Raises
+    ------
+    IndexError
+        If a label is out of range.
+    TypeError, ValueError
+        If an argument is not as above; if there are not `num_sampled` different classes to draw with `unique`.
 
     Notes
     -----
-    %(tf_sampler_notes)s
+    Expected counts with `unique` are :math:`1 - e^{-q \tau}`, with the time :math:`\tau` at which the next class would
+    have come, so that sums over the sample divided by them are unbiased. TensorFlow has :math:`1 - (1 - q)^n` with the
+    number of tries n, which depends on the sample: biased by a percent and more.
 
     Examples
     --------
@@ -309,7 +409,6 @@ def uniform_candidate_sampler(
     return _candidates(op, UniformSampler(range_max), true_classes, num_true, num_sampled, unique, seed)
 
 
-@filled
 def log_uniform_candidate_sampler(
     true_classes: ArrayLike,
     num_true: int,
@@ -319,22 +418,46 @@ def log_uniform_candidate_sampler(
     seed: Seed = None,
     name: object = None,
 ) -> CandidateSample:
-    """Draw classes that are numbered from frequent to rare, as words by rank in Zipf's law.
+    r"""Draw classes that are numbered from frequent to rare, as words by rank in Zipf's law.
 
     Parameters
     ----------
-    %(tf_sampler)s
-    %(tf_seed)s
+    true_classes : array_like of int
+        Labels, shape (B, T). They are not kept out of the draws.
+    num_true : int
+        T, the labels of a row.
+    num_sampled : int
+        How many classes to draw.
+    unique : bool
+        Whether to draw without replacement.
+    range_max : int
+        The number of classes.
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Makes the draws, which are others than TensorFlow's.
+
+        .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+    name : object
+        Without effect.
 
     Returns
     -------
-    %(tf_sample)s
+    CandidateSample
+        `sampled_candidates`, int64, shape (num_sampled,); `true_expected_count` and `sampled_expected_count`, float32:
+        how often each label and each draw is expected in the sample, in the shapes of `true_classes` and of the draws.
 
-    %(tf_sampler_raises)s
+    Raises
+    ------
+    IndexError
+        If a label is out of range.
+    TypeError, ValueError
+        If an argument is not as above; if there are not `num_sampled` different classes to draw with `unique`.
 
     Notes
     -----
-    %(tf_sampler_notes)s
+    Expected counts with `unique` are :math:`1 - e^{-q \tau}`, with the time :math:`\tau` at which the next class would
+    have come, so that sums over the sample divided by them are unbiased. TensorFlow has :math:`1 - (1 - q)^n` with the
+    number of tries n, which depends on the sample: biased by a percent and more.
 
     Examples
     --------
@@ -348,7 +471,6 @@ def log_uniform_candidate_sampler(
     return _candidates(op, LogUniformSampler(range_max), true_classes, num_true, num_sampled, unique, seed)
 
 
-@filled
 def fixed_unigram_candidate_sampler(
     true_classes: ArrayLike,
     num_true: int,
@@ -364,11 +486,20 @@ def fixed_unigram_candidate_sampler(
     seed: Seed = None,
     name: object = None,
 ) -> CandidateSample:
-    """Draw classes as often as they were counted, or as a power of that.
+    r"""Draw classes as often as they were counted, or as a power of that.
 
     Parameters
     ----------
-    %(tf_sampler)s
+    true_classes : array_like of int
+        Labels, shape (B, T). They are not kept out of the draws.
+    num_true : int
+        T, the labels of a row.
+    num_sampled : int
+        How many classes to draw.
+    unique : bool
+        Whether to draw without replacement.
+    range_max : int
+        The number of classes.
     vocab_file : str, default ""
         Must be empty: pass `unigrams`.
     distortion : float, default 1.0
@@ -380,17 +511,32 @@ def fixed_unigram_candidate_sampler(
         does: `range_max` and labels are those of the shard.
     unigrams : array_like
         Counts, one a class from `num_reserved_ids` on.
-    %(tf_seed)s
+    seed : int, numpy.random.Generator, numpy.random.SeedSequence or None
+        Makes the draws, which are others than TensorFlow's.
+
+        .. warning:: The same int makes the same draws at every call, so a loop repeats itself. Pass one
+           ``numpy.random.Generator``, which moves on.
+    name : object
+        Without effect.
 
     Returns
     -------
-    %(tf_sample)s
+    CandidateSample
+        `sampled_candidates`, int64, shape (num_sampled,); `true_expected_count` and `sampled_expected_count`, float32:
+        how often each label and each draw is expected in the sample, in the shapes of `true_classes` and of the draws.
 
-    %(tf_sampler_raises)s
+    Raises
+    ------
+    IndexError
+        If a label is out of range.
+    TypeError, ValueError
+        If an argument is not as above; if there are not `num_sampled` different classes to draw with `unique`.
 
     Notes
     -----
-    %(tf_sampler_notes)s
+    Expected counts with `unique` are :math:`1 - e^{-q \tau}`, with the time :math:`\tau` at which the next class would
+    have come, so that sums over the sample divided by them are unbiased. TensorFlow has :math:`1 - (1 - q)^n` with the
+    number of tries n, which depends on the sample: biased by a percent and more.
 
     The table is built anew by each call: `vastmax.UnigramSampler` keeps it. Totals are exact where TensorFlow's, in
     float32, stall near 2**24. With both shards and reserved classes TensorFlow counts classes from the reserved ones of
