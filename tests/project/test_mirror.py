@@ -273,6 +273,20 @@ def test_contracts_of_the_readme() -> None:
             assert bound is None or contracts.MAX_ULP[op][dtype] == bound, (op, dtype)
 
 
+def test_contracts_of_docstrings() -> None:
+    """Docstrings that state a bound state that of the contract."""
+    stated = {}
+    for name, function in functions().items():
+        text = " ".join((inspect.getdoc(function) or "").split())
+        bound = r"Accuracy: at most (\d+) ULP(?: \(float64: (\d+)\)| in float32, (\d+) in float64)?"
+        if name in contracts.MAX_ULP and (found := re.search(bound, text)):
+            single, of_float64, double = found.groups()
+            stated[name] = {"f32": int(single), "f64": int(of_float64 or double or single)}
+    assert {"softmax", "log_softmax", "logsumexp", "softplus", "cross_entropy", "entropy"} <= set(stated)
+    for name, bounds in stated.items():
+        assert {dtype: contracts.MAX_ULP[name][dtype] for dtype in bounds} == bounds, name
+
+
 SOURCES = ("bench", "cmake", "cpp", "cuda", "python", "tests")
 SUFFIXES = (".cpp", ".cu", ".h", ".hpp", ".py", ".sh", ".cmake", ".def")
 

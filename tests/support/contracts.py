@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each op promises, as data, and the one measure of error that the tests use.
+"""The accuracy contract of each op (`vastmax._contracts`), and the one measure of error that the tests use.
 
 The error of a result is its distance to the exact value, in units of the last place of the output's format in the exact
 value's binade (or the binade of `scale`, where a contract names a larger magnitude); below the smallest normal number
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from support import oracle
+from vastmax._contracts import MAX_ULP
 
 try:
     import ml_dtypes
@@ -51,34 +52,6 @@ def computed_in(name: str) -> Any:
     return np.float64 if name == "f64" else np.float32
 
 
-# Largest error in ULP, by the dtype of the output. Never loosened in the commit that needs it.
-MAX_ULP: dict[str, dict[str, float]] = {
-    "softmax": {"f16": 1, "bf16": 1, "f32": 2, "f64": 4},
-    "log_softmax": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    "logsumexp": {"f32": 1, "f64": 2},
-    "logsumexp where the largest logit is 0": {"f32": 4, "f64": 4},
-    # Not in the written contract: a sum of terms of either sign, measured against what cancels.
-    "logsumexp_weighted": {"f32": 4, "f64": 4},
-    "softmax_backward": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    "log_softmax_backward": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    # One more rounding than softmax.
-    "logsumexp_backward": {"f16": 1, "bf16": 1, "f32": 3, "f64": 5},
-    "softplus": {"f16": 1, "bf16": 1, "f32": 1, "f64": 2},
-    "sigmoid": {"f16": 1, "bf16": 1, "f32": 1, "f64": 2},
-    "log_sigmoid": {"f16": 1, "bf16": 1, "f32": 1, "f64": 2},
-    "logit": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    # Products of a gradient and a contract above.
-    "softplus_backward": {"f16": 1, "bf16": 1, "f32": 2, "f64": 3},
-    "sigmoid_backward": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    "log_sigmoid_backward": {"f16": 1, "bf16": 1, "f32": 2, "f64": 3},
-    "binary_cross_entropy": {"f32": 8, "f64": 8},
-    "selective_log_softmax": {"f32": 4, "f64": 4},
-    "entropy": {"f32": 8, "f64": 8},
-    "kl_divergence": {"f32": 8, "f64": 8},
-    "cross_entropy": {"f32": 4, "f64": 4},
-    "cross_entropy_with_grad": {"f16": 1, "bf16": 1, "f32": 4, "f64": 4},
-    "binary_cross_entropy gradient": {"f16": 1, "bf16": 1, "f32": 8, "f64": 8},
-}
 CORRECTLY_ROUNDED_16_BIT = 0.999  # share of all inputs, element-wise ops
 
 

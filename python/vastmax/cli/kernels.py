@@ -10,6 +10,7 @@ import numpy as np
 
 import vastmax
 from vastmax import special
+from vastmax._contracts import bounds
 
 from . import exact
 from .exact import wide
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     Bounds = dict[str, float]
 
 TEMPERATURE = 0.7
-_ULP_1_2: Bounds = {"float16": 1, "bfloat16": 1, "float32": 1, "float64": 2}
-_ULP_2_3: Bounds = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
-_ULP_2_4: Bounds = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 4}
-_ULP_3_5: Bounds = {"float16": 1, "bfloat16": 1, "float32": 3, "float64": 5}
-_ULP_4: Bounds = {"float16": 1, "bfloat16": 1, "float32": 4, "float64": 4}
-_ULP_8: Bounds = {"float16": 1, "bfloat16": 1, "float32": 8, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -109,15 +104,17 @@ def _masked_truth(function: Callable[[Long], Truth], fill: float) -> Callable[..
 
 def _normalisers() -> list[Kernel]:
     made = []
-    for function, truth, fill, bounds in (
-        (vastmax.softmax, exact.softmax, 0.0, _ULP_2_4),
-        (vastmax.log_softmax, exact.log_softmax, -np.inf, _ULP_4),
-        (vastmax.logsumexp, exact.logsumexp, -np.inf, _ULP_1_2),
+    for function, truth, fill in (
+        (vastmax.softmax, exact.softmax, 0.0),
+        (vastmax.log_softmax, exact.log_softmax, -np.inf),
+        (vastmax.logsumexp, exact.logsumexp, -np.inf),
     ):
         name = function.__name__
-        made.append(Kernel(name, _logits, _along(function), _of_values(truth), bounds))
+        made.append(Kernel(name, _logits, _along(function), _of_values(truth), bounds(name)))
         made.append(
-            Kernel(f"{name} where= temperature=", _both, _masked_run(function), _masked_truth(truth, fill), bounds)
+            Kernel(
+                f"{name} where= temperature=", _both, _masked_run(function), _masked_truth(truth, fill), bounds(name)
+            )
         )
     return made
 
@@ -137,7 +134,7 @@ def _rows_with_gradients() -> list[Kernel]:
             _weights,
             lambda axis, x, b: vastmax.logsumexp(x, axis, b),
             _of_values(exact.logsumexp_weighted),
-            _ULP_4,
+            bounds("logsumexp_weighted"),
             special=False,
         ),
         Kernel(
@@ -145,7 +142,7 @@ def _rows_with_gradients() -> list[Kernel]:
             _one_gradient_per_row,
             lambda axis, g, x: vastmax.logsumexp_backward(g, x, axis),
             lambda dtype, g, x: exact.times(g[:, None], exact.softmax(x).value, dtype),
-            _ULP_3_5,
+            bounds("logsumexp_backward"),
             special=False,
         ),
         Kernel(
@@ -153,7 +150,7 @@ def _rows_with_gradients() -> list[Kernel]:
             _probabilities,
             _along(vastmax.softmax_backward),
             _of_values(exact.softmax_backward),
-            _ULP_4,
+            bounds("softmax_backward"),
             special=False,
         ),
         Kernel(
@@ -161,7 +158,7 @@ def _rows_with_gradients() -> list[Kernel]:
             _log_probabilities,
             _along(vastmax.log_softmax_backward),
             _of_values(exact.log_softmax_backward),
-            _ULP_4,
+            bounds("log_softmax_backward"),
             special=False,
         ),
     ]
@@ -181,38 +178,52 @@ def _bce_loss(_: int, x: Array, t: Array) -> Array:
 
 def _element_wise() -> list[Kernel]:
     plain = (
-        ("softplus", vastmax.softplus, exact.softplus, _logits, _ULP_1_2),
-        ("sigmoid", vastmax.sigmoid, exact.sigmoid, _logits, _ULP_1_2),
-        ("log_sigmoid", vastmax.log_sigmoid, exact.log_sigmoid, _logits, _ULP_1_2),
-        ("logit", special.logit, exact.logit, lambda x, _: (_squashed(x),), _ULP_4),
+        ("softplus", vastmax.softplus, exact.softplus, _logits, bounds("softplus")),
+        ("sigmoid", vastmax.sigmoid, exact.sigmoid, _logits, bounds("sigmoid")),
+        ("log_sigmoid", vastmax.log_sigmoid, exact.log_sigmoid, _logits, bounds("log_sigmoid")),
+        ("logit", special.logit, exact.logit, lambda x, _: (_squashed(x),), bounds("logit")),
     )
     gradients = (
-        ("softplus_backward", vastmax.softplus_backward, exact.sigmoid, lambda x, g: (g, x), _ULP_2_3),
+        (
+            "softplus_backward",
+            vastmax.softplus_backward,
+            exact.sigmoid,
+            lambda x, g: (g, x),
+            bounds("softplus_backward"),
+        ),
         (
             "sigmoid_backward",
             vastmax.sigmoid_backward,
             lambda y: exact.Truth(y * (1 - y), y),
             lambda x, g: (g, _squashed(x)),
-            _ULP_4,
+            bounds("sigmoid_backward"),
         ),
         (
             "log_sigmoid_backward",
             vastmax.log_sigmoid_backward,
             lambda x: exact.sigmoid(-x),
             lambda x, g: (g, x),
-            _ULP_2_3,
+            bounds("log_sigmoid_backward"),
         ),
     )
     return [
         *(Kernel(name, prepare, _each(f), _of_values(truth), ulp, False) for name, f, truth, prepare, ulp in plain),
         *(Kernel(name, prepare, _each(f), _product(slope), ulp, False) for name, f, slope, prepare, ulp in gradients),
-        Kernel("binary_cross_entropy", _bce_prepare, _bce_loss, _of_values(exact.bce), _ULP_8, False, False),
+        Kernel(
+            "binary_cross_entropy",
+            _bce_prepare,
+            _bce_loss,
+            _of_values(exact.bce),
+            bounds("binary_cross_entropy"),
+            False,
+            False,
+        ),
         Kernel(
             "binary_cross_entropy gradient",
             _bce_prepare,
             _bce_gradient,
             _of_values(exact.bce_gradient),
-            _ULP_8,
+            bounds("binary_cross_entropy gradient"),
             False,
             False,
         ),
@@ -248,7 +259,7 @@ def _losses_and_statistics() -> list[Kernel]:
             _logits,
             lambda axis, x: np.asarray(vastmax.cross_entropy(x, _targets(x, axis), axis=axis, reduction="none")),
             _of_targets(exact.log_softmax, -1),
-            _ULP_4,
+            bounds("cross_entropy"),
             special=False,
         ),
         Kernel(
@@ -256,7 +267,7 @@ def _losses_and_statistics() -> list[Kernel]:
             _logits,
             lambda axis, x: vastmax.cross_entropy_with_grad(x, _targets(x, axis), axis=axis, reduction="sum").grad,
             lambda _, x: exact.cross_entropy_gradient(x, _targets(x, -1)),
-            _ULP_4,
+            bounds("cross_entropy_with_grad"),
             special=False,
         ),
         Kernel(
@@ -264,7 +275,7 @@ def _losses_and_statistics() -> list[Kernel]:
             _logits,
             lambda axis, x: np.asarray(vastmax.selective_log_softmax(x, _targets(x, axis), axis)),
             _of_targets(exact.log_softmax),
-            _ULP_4,
+            bounds("selective_log_softmax"),
             special=False,
         ),
         Kernel(
@@ -272,7 +283,7 @@ def _losses_and_statistics() -> list[Kernel]:
             _logits,
             lambda axis, x: np.asarray(vastmax.entropy(x, axis)),
             _of_values(exact.entropy),
-            _ULP_8,
+            bounds("entropy"),
             special=False,
         ),
         Kernel(
@@ -280,7 +291,7 @@ def _losses_and_statistics() -> list[Kernel]:
             lambda x, g: (x, (x.astype(np.float64) + g.astype(np.float64) / 64).astype(x.dtype)),
             lambda axis, x, z: np.asarray(vastmax.kl_divergence(x, z, axis)),
             _of_values(exact.kl_divergence),
-            _ULP_8,
+            bounds("kl_divergence"),
             special=False,
         ),
     ]
@@ -329,9 +340,9 @@ def _streamed(axis: int, x: Array) -> Array:
 def _more_of_rows() -> list[Kernel]:
     exactly: Bounds = {"float64": 0}
     return [
-        Kernel("softmax_stats, log-probabilities", _logits, _found, _found_truth, _ULP_4, special=False),
+        Kernel("softmax_stats, log-probabilities", _logits, _found, _found_truth, bounds("log_softmax"), special=False),
         Kernel("softmax_stats, order", _logits, _order, _order_truth, exactly, special=False),
-        Kernel("LogSumExp", _logits, _streamed, _of_values(exact.logsumexp), _ULP_1_2),
+        Kernel("LogSumExp", _logits, _streamed, _of_values(exact.logsumexp), bounds("logsumexp")),
     ]
 
 
@@ -378,7 +389,7 @@ def _layers() -> list[Kernel]:
             _layer,
             lambda _, x, w: np.asarray(vastmax.linear_cross_entropy(x, w, _middle(x, w), reduction="none")),
             _of_layer(_layer_loss),
-            _ULP_4,
+            bounds("linear_cross_entropy"),
             by_rows=False,
             special=False,
         ),
@@ -387,7 +398,7 @@ def _layers() -> list[Kernel]:
             _layer,
             lambda _, x, w: np.asarray(vastmax.linear_logsumexp(x, w)),
             _of_layer(exact.logsumexp),
-            _ULP_1_2,
+            bounds("linear_logsumexp"),
             by_rows=False,
             special=False,
         ),
@@ -486,7 +497,7 @@ def _sampled(share: str) -> Kernel:
         _with_draws(share),
         lambda _, x, w, __: np.asarray(_drawn(share, x, w).loss),
         _sampled_truth,
-        _ULP_8,
+        bounds("sampled_softmax on exact products"),
         by_rows=False,
         special=False,
         dtypes=("float32", "float64"),
