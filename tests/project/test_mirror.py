@@ -273,6 +273,14 @@ def test_contracts_of_the_readme() -> None:
             assert bound is None or contracts.MAX_ULP[op][dtype] == bound, (op, dtype)
 
 
+@source_tree
+def test_contracts_of_the_accuracy_page() -> None:
+    page = (ROOT / "docs/explanation/accuracy.md").read_text()
+    stated = dict(re.findall(r"^\| ([^|]+) \| (.+) \|$", page, re.MULTILINE)[1:])
+    kinds = ("f32", "f64", "f16")
+    assert stated == {op: " | ".join(str(b.get(k, "-")) for k in kinds) for op, b in contracts.MAX_ULP.items()}
+
+
 def test_contracts_of_docstrings() -> None:
     """Docstrings that state a bound state that of the contract."""
     stated = {}
