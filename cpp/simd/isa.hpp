@@ -3,7 +3,8 @@
 //
 // Rule of this folder and of kernels/: each file is compiled once per instruction set with other flags, so everything
 // lives in vastmax::VM_ISA and is inlined by force. An inline function shared by two sets of flags would be kept once
-// by the linker and could run AVX-512 on a machine without it (numpy#25274). tests/project/test_isa_objects.py sees to it.
+// by the linker and could run AVX-512 on a machine without it (numpy#25274).
+// tests/project/test_isa_objects.py sees to it.
 #pragma once
 
 #include <cstddef>
