@@ -31,6 +31,11 @@ def called(op: str) -> str:
     return op.called if isinstance(op, Op) else op
 
 
+def serving(name: str, op: str) -> str:
+    """Return the op `name`, which errors call what they call `op`."""
+    return op if name == op else Op(name, called(op))
+
+
 def message(op: str, argument: str, given: str, accepted: str) -> str:
     """Say which op, which argument, what was given and what is accepted."""
     return f"{called(op)}: {argument} {given}; accepted: {accepted}"

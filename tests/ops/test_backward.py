@@ -233,3 +233,9 @@ def test_infinities(dtype: Any) -> None:
     np.testing.assert_array_equal(wide(vastmax.log_sigmoid_backward(g, x)), [0.0, 2.0, np.nan])
     y = np.array([1.0, 0.0, np.nan]).astype(dtype)
     np.testing.assert_array_equal(wide(vastmax.sigmoid_backward(g, y)), [0.0, 0.0, np.nan])
+
+
+@pytest.mark.backends("host")
+def test_a_python_number_takes_the_dtype_of_what_was_saved() -> None:
+    for number in (2, 2**70, 0.5, True):
+        assert vastmax.sigmoid_backward(number, np.float32(0.5)).dtype == np.float32, number

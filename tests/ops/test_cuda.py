@@ -235,7 +235,7 @@ def test_conversions_round_once(dtype: Any) -> None:
     with np.errstate(all="ignore"):
         want = x.astype(dtype)
     site = DeviceCall("test", to_device(x))
-    got = site.fetch(site.converted(site.upload(x), np.dtype(dtype)))
+    got = site.fetch(site.cast(site.upload(x), np.dtype(dtype)))
     if (name := contracts.name_of(dtype)) == "bf16":  # ml_dtypes rounds twice: by way of float32
         finite = np.isfinite(want.astype(np.float64))
         exact = oracle.Exact(x[finite], np.zeros(finite.sum()), np.zeros(finite.sum(), np.int64))
@@ -243,7 +243,7 @@ def test_conversions_round_once(dtype: Any) -> None:
         np.testing.assert_array_equal(got[~finite].astype(np.float64), want[~finite].astype(np.float64))
     else:
         np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
-    back = site.fetch(site.converted(site.upload(want), np.dtype(np.float64)))
+    back = site.fetch(site.cast(site.upload(want), np.dtype(np.float64)))
     np.testing.assert_array_equal(back, want.astype(np.float64))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import vastmax
+from support import subprocesses
 from vastmax._backends import choose as _choose
 from vastmax._backends import tuned as _tuned
 
@@ -303,3 +304,10 @@ def test_public_names() -> None:
     assert "special" in dir(vastmax)
     with pytest.raises(AttributeError, match="no_such_thing"):
         vastmax.no_such_thing  # noqa: B018
+
+
+def test_an_import_loads_nothing_that_runs_on_a_gpu() -> None:
+    modules = subprocesses.run("import sys, vastmax; print(*sys.modules)").split()
+    loaded = {name.removeprefix("vastmax._backends.") for name in modules}
+    assert "host" in loaded
+    assert not loaded & {"array_libraries", "device", "device_array", "offload"}

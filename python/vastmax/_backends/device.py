@@ -2,7 +2,7 @@
 """Arrays on a GPU, in and out, from any library.
 
 A GPU array is described by an ndarray over its device address. NumPy then does the arithmetic of shapes and strides;
-nothing may read or write its elements on the host, so conversions and copies go through `DeviceCall.converted`.
+nothing may read or write its elements on the host, so conversions and copies go through `DeviceCall.cast`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vastmax._backends.device_array import DeviceArray
 from vastmax._backends.load import cuda_module
 from vastmax._operands import arrays
 from vastmax._runtime import config
-from vastmax.errors import Op, called, message
+from vastmax.errors import message, serving
 
 from .base import Output, clear_of_output
 from .kernels import Loss
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     DType = np.dtype[Any]
 
-_CUDA, _MANAGED = 2, 13  # device types of DLPack
 _KINDS = {(code, 8 * n): f"{kind}{n}" for code, kind in ((0, "i"), (1, "u"), (2, "f")) for n in (1, 2, 4, 8)}
 _KINDS |= {(6, 8): "?", (5, 64): "c8", (5, 128): "c16"}
 del _KINDS[2, 8]
@@ -85,7 +84,7 @@ class DeviceCall:
         """End the call here if `explain` asks; `table` is that of `Planned`."""
         options = config.current()
         if options.explaining:
-            named = self.op if op == self.op else Op(op, called(self.op))
+            named = serving(op, self.op)
             choice = choose(named, "cuda", options.device, rows, classes, dtype, absent=dict, measured=lambda: None)
             raise Planned(named, "cuda", choice, rows, classes, dtype, table)
 
@@ -118,7 +117,7 @@ class DeviceCall:
                 clear_of_output(kernel, operands, name, self.copied)
         for i in kernel.converted:
             if (a := operands[kernel.names[i]]) is not None:
-                operands[kernel.names[i]] = self.converted(a, dtype)
+                operands[kernel.names[i]] = self.cast(a, dtype)
         for name in kernel.outputs:
             if operands[name] is not None:
                 operands[name] = self._room(operands[name])
@@ -140,7 +139,7 @@ class DeviceCall:
         shape, axis = list(output.shape), output.axis
         if axis != -1:
             shape.insert(axis, shape.pop())
-        made, give = self.result(None, tuple(shape), output.returned)
+        made, give = self.result(tuple(shape), output.returned)
         self.module.convert(output.made, made if axis == -1 else np.moveaxis(made, axis, -1), *self.rest)
         return give()
 
@@ -148,7 +147,7 @@ class DeviceCall:
         """Return where a kernel writes an output: the user's own array, a new one, or one to be converted."""
         if output.array is None:
             if output.returned == output.dtype and output.axis == -1:
-                output.array, output.give = self.result(None, output.shape, output.dtype)
+                output.array, output.give = self.result(output.shape, output.dtype)
             else:
                 output.array = self.fresh(output.shape, output.dtype)
         return output.made.reshape(output.shape if output.kernel_shape is None else output.kernel_shape)
@@ -181,7 +180,7 @@ class DeviceCall:
 
     def _loss_of_rows(self, kernel: Kernel, operands: dict[str, Any]) -> Array:
         if (p := operands["probabilities"]) is not None:
-            operands["probabilities"] = self.converted(p, arrays.reduction_dtype(operands["x"].dtype))
+            operands["probabilities"] = self.cast(p, arrays.reduction_dtype(operands["x"].dtype))
         operands["totals"] = self.workspace(2)
         self._enqueue(kernel.on_device, operands)
         return operands["totals"]  # type: ignore[no-any-return]
@@ -209,23 +208,14 @@ class DeviceCall:
         return view
 
     def as_operand(self, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
-        """Return what is given beside logits of `dtype`, as `_arrays.as_operand` does."""
+        """Return what is given beside logits of `dtype`, as `arrays.as_operand` does."""
         if arrays.device_kind(value) == "cpu":
             return self.upload(arrays.as_operand(self.op, argument, value, dtype))
         return self.as_float_array(argument, value)
 
-    def alike(self, *views: Array) -> tuple[Array, ...]:
-        """Bring arrays to one dtype that holds them all."""
-        kind = arrays.common_dtype(*views)
-        return tuple(self.converted(view, kind) for view in views)
-
     def cast(self, a: Array, dtype: DType) -> Array:
         """Return `a` in a dtype: itself, if it has that."""
-        return self.converted(a, dtype)
-
-    def converted(self, view: Array, dtype: np.dtype[Any]) -> Array:
-        """Return `view` in another dtype."""
-        return view if view.dtype == dtype else self.copied(view, dtype)
+        return a if a.dtype == dtype else self.copied(a, dtype)
 
     def copied(self, view: Array, dtype: np.dtype[Any] | None = None) -> Array:
         """Copy an array into device memory of its own, in C order."""
@@ -265,20 +255,18 @@ class DeviceCall:
         found = _rows(rows, view)
         return self.copied(rows.moved(view)).reshape(*rows.reduced_shape, rows.classes) if found is None else found
 
-    def result(self, out: Foreign, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
-        """Return the destination on the device, and what hands it to the user once the work is enqueued.
+    def result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, Callable[[], Array]]:
+        """Return a new array on the device, and what hands it to the user once the work is enqueued.
 
         What the user gets is an array of the guest's library, whatever the annotation says.
         """
-        if out is not None:
-            return self._out(out, shape, dtype)
         found, given = array_libraries.empty_beside(self.guest, self.op, shape, dtype, self.device, self.stream)
         view, _ = self._take("out", found)
         return view, given
 
     def given(self, values: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Hand numbers of a workspace to the user, in this shape and dtype."""
-        made, give = self.result(None, shape, dtype)
+        made, give = self.result(shape, dtype)
         self.module.convert(values.reshape(shape), made, *self.rest)
         return give()
 
@@ -311,7 +299,7 @@ class DeviceCall:
 
     def doubles(self, argument: str, value: ArrayLike, *shapes: tuple[int, ...]) -> Array:
         """Return numbers of one of these shapes, or of any if none is named, as dense float64 on the device."""
-        view = self.converted(self.as_float_array(argument, value), arrays.F64)
+        view = self.cast(self.as_float_array(argument, value), arrays.F64)
         if shapes and view.shape not in shapes:
             raise ValueError(message(self.op, argument, f"has shape {view.shape}", " or ".join(map(str, shapes))))
         return view if view.flags.c_contiguous else self.copied(view)

@@ -10,9 +10,9 @@ import numpy as np
 import vastmax._core as _core
 from vastmax._operands import arrays
 from vastmax._runtime import config
-from vastmax.errors import BackendUnavailable, Op, called, message
+from vastmax.errors import BackendUnavailable, message, serving
 
-from . import composed, conversion, offload, policy
+from . import composed, conversion, policy
 from .base import Output, clear_of_output
 from .choose import Planned, choose
 from .load import absent
@@ -58,7 +58,7 @@ class HostCall:
         kind = arrays.computed_dtype(self.op, argument, a.dtype)
         if dtype is not None:
             kind = arrays.check_dtype(self.op, dtype)  # a narrower one overflows to inf, as in PyTorch
-        elif beside is not None and (a.dtype.kind in "iub" or type(value) is float):
+        elif beside is not None and (a.dtype.kind in "iub" or type(value) in (int, float)):
             kind = beside
         if a.dtype != kind and a.size * kind.itemsize <= policy.CONVERTED_BYTES:
             a = arrays.cast(a, kind)
@@ -116,7 +116,7 @@ class HostCall:
         if options.device == "cuda" and not kernel.offloads:
             raise BackendUnavailable(only_on_cpu(self.op))
         wish = options.device if kernel.offloads else None
-        op = self.op if kernel.name == self.op else Op(kernel.name, called(self.op))
+        op = serving(kernel.name, self.op)
         choice = choose(op, "cpu", wish, rows, classes, dtype, absent=absent, measured=_measured)
         if options.explaining:
             raise Planned(op, "cpu", choice, rows, classes, dtype)
@@ -196,6 +196,8 @@ class HostCall:
         return function(*arguments, options.threads, options.isa)
 
     def _on_gpu(self, kernel: Kernel, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        from . import offload  # what runs on a GPU loads when something does
+
         return offload.run(self.op, kernel, arguments)
 
 

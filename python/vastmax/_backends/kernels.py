@@ -59,20 +59,23 @@ class Kernel:
     """
 
     __slots__ = (
-        *(
-            "arguments",
-            "by_rows",
-            "converted",
-            "function",
-            "inputs",
-            "loss",
-            "name",
-            "names",
-            "offloads",
-            "operands",
-            "outputs",
-        ),
-        *("on_device", "row_number", "rows", "traffic", "whole", "written"),
+        "arguments",
+        "by_rows",
+        "converted",
+        "function",
+        "inputs",
+        "loss",
+        "name",
+        "names",
+        "offloads",
+        "on_device",
+        "operands",
+        "outputs",
+        "row_number",
+        "rows",
+        "traffic",
+        "whole",
+        "written",
     )
 
     def __init__(

@@ -2,7 +2,7 @@
 """Numbers that steer the Python layer. They may change speed, never an answer."""
 
 # device="auto" takes a GPU where it should need at most this part of the time of the CPU, copies counted. What each
-# should need is measured (`_tuned`); until then, all stays on the CPU.
+# should need is measured (`tuned`); until then, all stays on the CPU.
 CLEAR_WIN = 0.8
 
 # NumPy data goes to a GPU in chunks of at most so many bytes, inputs and results together, two in flight: enough that a

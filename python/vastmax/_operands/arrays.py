@@ -83,17 +83,6 @@ def joint_dtype(*kinds: np.dtype[Any]) -> np.dtype[Any]:
     return kinds[0] if len(set(kinds)) == 1 else F64 if F64 in kinds else F32
 
 
-def common_dtype(*arrays: Array) -> np.dtype[Any]:
-    """Return the dtype that holds all of the arrays."""
-    return joint_dtype(*(a.dtype for a in arrays))
-
-
-def promote(*arrays: Array) -> tuple[Array, ...]:
-    """Bring arrays to the dtype that they have in common."""
-    kind = common_dtype(*arrays)
-    return tuple(cast(a, kind) for a in arrays)
-
-
 def as_operand(op: str, argument: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """Return `value`, given beside logits of `dtype`. Integers and bare numbers take that dtype, floats keep theirs."""
     bare = type(value) in (bool, int, float) or as_given(op, argument, value).dtype.kind in "iub"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from vastmax.errors import message
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from vastmax._operands.arrays import Array, Axis, Reduced
+    from vastmax._operands.arrays import Array, Axis
 
 
 class Rows:
@@ -72,10 +72,6 @@ class Rows:
         """Return a view of `a` with the axes of a row last."""
         return a if self._order is None else a.transpose(self._order)
 
-    def view_of_mask(self, mask: Array | None) -> Array | None:
-        """Return the rows of a mask, if there is one."""
-        return None if mask is None else self.view_of(mask)
-
     def copy_back(self, rows: Array, a: Array) -> None:
         """Store what `view_of` could only copy."""
         if not np.may_share_memory(rows, a):
@@ -119,15 +115,11 @@ class Rows:
         )
 
     def check_count(self, argument: str, n: object, least: int, of: str) -> int:
-        """Check how many classes to return of each row of the array that users call `view_of`."""
+        """Check how many classes to return of each row of the array that users call `of`."""
         if self.classes == 0:
             raise ValueError(message(self._op, of, f"has shape {self.shape}", "at least one class along axis"))
         accepted = f"an int from {least} to {self.classes}, the number of classes"
         return check_int(self._op, argument, n, least, self.classes, accepted)
-
-    def returned(self, values: Array, kind: np.dtype[Any], *more: int) -> Reduced:
-        """Shape what the core found for each row for the user."""
-        return arrays.scalar_or_array(arrays.cast(values, kind).reshape((*self.reduced_shape, *more)), None)
 
 
 def rows_along(op: str, argument: str, x: Array, axis: int) -> Rows:

@@ -118,7 +118,7 @@ class _Lent(NamedTuple):
 
     @classmethod
     def new(cls, site: DeviceCall, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _Lent:
-        view, give = site.result(None, shape, dtype)
+        view, give = site.result(shape, dtype)
         return cls(view, give())
 
     @classmethod
@@ -219,7 +219,7 @@ class _Batch:
         if table.bias is not None:  # in the dtype of the table
             own = site.fresh((len(ids), 1), arrays.reduction_dtype(table.bias.dtype))
             site.module.gather_rows(table.bias[:, None], there, own, *site.rest)
-            biases = site.converted(own.reshape(-1), kind)
+            biases = site.cast(own.reshape(-1), kind)
         core = self._core(shifts, x.view, 0, len(x.view))
         product = _Products(site)
         negatives = product.room((len(ids), table.features), kind)
@@ -245,7 +245,7 @@ class _Batch:
         """Add what the targets bring to the gradients of the negatives."""
         targets, site = self._targets, self._site
         groups = group(np.concatenate([ids, targets.ids]), self._table.classes)
-        slopes = site.converted(self._target_slopes, self._table.kind)
+        slopes = site.cast(self._target_slopes, self._table.kind)
         other = (x.view, slopes, site.upload(targets.rows))
         return _Groups.sent(site, groups).sums(site, negatives.view, None, 1, other, self._table.weight.shape)
 
@@ -488,7 +488,7 @@ def _apply(op: str, gradient: SparseRows, weight: Foreign, lr: float, state: For
     if totals is not None:
         arrays.expect_apart(op, "state", totals, "weight", table)
     kind = arrays.F64 if table.dtype == arrays.F64 else arrays.F32
-    changes, ids = site.converted(site.as_float_array("rows", gradient.rows), kind), site.described("ids", gradient.ids)
+    changes, ids = site.cast(site.as_float_array("rows", gradient.rows), kind), site.described("ids", gradient.ids)
     for written in (table, totals):
         if written is not None:
             changes, ids = (site.copied(a) if arrays.share(a, written) else a for a in (changes, ids))

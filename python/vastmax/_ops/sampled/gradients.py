@@ -282,5 +282,4 @@ def group(ids: NDArray[np.int64], classes: int) -> Groups:
     return Groups(order, np.append(starts, len(ids)), ordered[starts])
 
 
-for public in (SparseRows, FactoredGrad):
-    public.__module__ = "vastmax.sparse_rows"
+SparseRows.__module__ = FactoredGrad.__module__ = "vastmax.sparse_rows"  # the public name
